@@ -1,0 +1,33 @@
+"""Matrix factorisation of ratings with every gradient derived and written out by hand.
+
+Read the files in the order of the derivation: `ratings`, `model` (Eq. 1), `objective` (Eq. 2, 3),
+`gradients` (Eq. 4), `optim` (Eq. 5), `train`; beside them `loops`, the slow reference, and `kernels`, the
+fast one. Nothing here needs PyTorch; `mf_torch` is the same model with autograd.
+"""
+
+from mf_numpy.config import Config
+from mf_numpy.errors import ConfigError, DataError, FileFormatError
+from mf_numpy.ratings import IdMap, Ratings
+from mf_numpy.result import FitResult
+from mf_numpy.split import Holdout, Split, hold_out, k_fold, leave_last, random_split
+from mf_numpy.train import fit, init, step
+
+__version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataError",
+    "FileFormatError",
+    "FitResult",
+    "Holdout",
+    "IdMap",
+    "Ratings",
+    "Split",
+    "fit",
+    "hold_out",
+    "init",
+    "k_fold",
+    "leave_last",
+    "random_split",
+    "step",
+]

@@ -1,0 +1,79 @@
+"""The observed pairs that one gradient looks at: all of Ω, or a mini-batch of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from mf_numpy.config import Config
+from mf_numpy.ratings import Array, Ratings
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B observed ratings. Duplicate pairs are separate entries: their gradients add up.
+
+    Attributes:
+        users, items: (B,) indices in [0, m) and [0, n).
+        values: (B,) ratings in the dtype of the parameters.
+        shape: (m, n).
+        indptr: (m + 1,) int64 when the pairs are sorted by user, else None.
+    """
+
+    users: Array
+    items: Array
+    values: Array
+    shape: tuple[int, int]
+    indptr: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def user_counts(self) -> Array:
+        """n_u within the batch, (m,)."""
+        return np.bincount(self.users, minlength=self.shape[0])
+
+    @cached_property
+    def item_counts(self) -> Array:
+        """n_i within the batch, (n,)."""
+        return np.bincount(self.items, minlength=self.shape[1])
+
+    def sparse(self, data: Array) -> sp.csr_array | sp.coo_array:
+        """The (m, n) sparse matrix that holds `data` (B,) at the batch's pairs, duplicates apart."""
+        if self.indptr is None:
+            return sp.coo_array((data, (self.users, self.items)), shape=self.shape)
+        matrix = self._pattern.copy() if self._pattern.dtype != data.dtype else self._pattern
+        matrix.data = data
+        return matrix
+
+    @cached_property
+    def _pattern(self) -> sp.csr_array:
+        return sp.csr_array((self.values, self.items, self.indptr), shape=self.shape)
+
+
+def full_batch(train: Ratings, config: Config) -> Batch:
+    """All N ratings, sorted by user."""
+    view = train.csr
+    values = train.values[view.order].astype(config.numpy_dtype)
+    return Batch(train.users[view.order], view.indices, values, (train.n_users, train.n_items), view.indptr)
+
+
+def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
+    """The permutation of epoch 1, 2, ... (Eq. 7): a function of seed and epoch alone, so a resumed run draws the same."""
+    return np.random.default_rng([config.seed, epoch]).permutation(n_ratings)
+
+
+def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+    """The epoch's batches: each rating once, `batch_size` at a time, the last one smaller."""
+    if config.batch_size is None or config.batch_size >= len(whole):
+        yield whole
+        return
+    order = order_of(epoch, len(whole), config)
+    for begin in range(0, len(whole), config.batch_size):
+        at = order[begin : begin + config.batch_size]
+        yield Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape)

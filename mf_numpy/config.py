@@ -1,0 +1,131 @@
+"""One frozen configuration for every backend; invalid settings are refused when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from mf_numpy.errors import ConfigError, choose, nearest
+
+Model = Literal["plain", "biased"]
+Penalty = Literal["total", "per_rating"]
+MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
+Init = Literal["normal", "uniform", "truncated_normal", "mean"]
+DType = Literal["float32", "float64"]
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is fitted and how. Each field's meaning is in its ``help`` metadata, which the CLI shows.
+
+    Raises:
+        ConfigError: a setting outside what is allowed.
+    """
+
+    model: Model = _setting("biased", "Eq. 1 with mean and biases, or the post's plain p·q")
+    n_factors: int = _setting(32, "K, the length of each factor vector")
+    n_epochs: int = _setting(100, "passes over the training ratings")
+    lr: float = _setting(50.0, "η, the step along the velocity; gradients are means over the batch, so hundreds can be fit")
+    reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
+    penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
+    momentum: float = _setting(0.9, "β in [0, 1); 0 is plain gradient descent")
+    momentum_form: MomentumForm = _setting("ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole")
+    batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
+    init: Init = _setting("normal", "distribution of the starting factors")
+    init_scale: float | None = _setting(None, "σ, or the upper end of uniform; by default 0.1, or 11/K for uniform")
+    dtype: DType = _setting("float32", "precision of parameters and gradients; losses add up in float64")
+    seed: int = _setting(0, "seed of the start and of every permutation")
+    lr_decay: float = _setting(1.0, "factor on lr after every epoch")
+    lr_schedule: tuple[tuple[int, float], ...] = _setting((), "(epoch, factor) pairs: from that epoch on, lr is lr·factor")
+    patience: int | None = _setting(None, "stop after this many epochs without a better validation RMSE; keep the best")
+    min_delta: float = _setting(0.0, "smallest fall of the validation RMSE that counts as better")
+    tol: float = _setting(0.0, "converged when the objective's relative change stays below this for 3 epochs")
+    eval_every: int = _setting(1, "epochs between validation scores")
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("model", Model),
+            ("penalty", Penalty),
+            ("momentum_form", MomentumForm),
+            ("init", Init),
+            ("dtype", DType),
+        ):
+            choose(name, getattr(self, name), get_args(allowed))
+        _whole("n_factors", self.n_factors, 1)
+        _whole("n_epochs", self.n_epochs, 0)
+        _whole("seed", self.seed, 0)
+        _whole("eval_every", self.eval_every, 1)
+        if self.batch_size is not None:
+            _whole("batch_size", self.batch_size, 1)
+        if self.patience is not None:
+            _whole("patience", self.patience, 1)
+        _number("lr", self.lr, above=0.0)
+        _number("reg", self.reg, least=0.0)
+        _number("momentum", self.momentum, least=0.0, below=1.0)
+        _number("lr_decay", self.lr_decay, above=0.0)
+        _number("min_delta", self.min_delta, least=0.0)
+        _number("tol", self.tol, least=0.0)
+        if self.init_scale is not None:
+            _number("init_scale", self.init_scale, least=0.0)
+        if self.init == "mean" and self.model == "biased":
+            raise ConfigError("init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'")
+        if self.momentum_form == "nesterov" and self.momentum == 0:
+            raise ConfigError("momentum_form is 'nesterov' with momentum 0; give a momentum above 0, such as 0.9")
+        object.__setattr__(self, "lr_schedule", tuple((int(e), float(f)) for e, f in self.lr_schedule))
+        for epoch, factor in self.lr_schedule:
+            _whole("an epoch of lr_schedule", epoch, 1)
+            _number("a factor of lr_schedule", factor, above=0.0)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of parameters and gradients."""
+        return np.dtype(self.dtype)
+
+    def lr_at(self, epoch: int) -> float:
+        """η in epoch 1, 2, ...: ``lr · lr_decay**(epoch-1)``, times the last factor of the schedule reached."""
+        factor = 1.0
+        for start, value in sorted(self.lr_schedule):
+            if epoch >= start:
+                factor = value
+        return self.lr * self.lr_decay ** (epoch - 1) * factor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as saved files and results hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a name that is no setting, with the nearest one.
+        """
+        names = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"{name!r} is no setting.{nearest(name, names)}")
+        return cls(**values)
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{name} is {value!r}, but must be a whole number, {least} or larger")
+
+
+def _number(
+    name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None
+) -> None:
+    ok = isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+    ok = ok and (above is None or value > above) and (least is None or value >= least)
+    ok = ok and (below is None or value < below)
+    if not ok:
+        bounds = [f"above {above:g}" if above is not None else "", f"{least:g} or larger" if least is not None else ""]
+        bounds.append(f"below {below:g}" if below is not None else "")
+        raise ConfigError(f"{name} is {value!r}, but must be a finite number " + " and ".join(b for b in bounds if b))

@@ -1,0 +1,123 @@
+"""What a backend does for the training loop: `loops`, `numpy` and `numba` here, PyTorch in `mf_torch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+import numpy as np
+
+from mf_numpy import gradients, kernels, loops, model, optim
+from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.config import Config
+from mf_numpy.errors import choose
+from mf_numpy.metrics import Predictor
+from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import Evaluation
+from mf_numpy.ratings import Ratings
+
+Backend = Literal["loops", "numpy", "numba"]
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A point of the training trajectory, in NumPy arrays.
+
+    Attributes:
+        params: the parameters.
+        velocity: one array a parameter (Eq. 5, 8), or None before the first step and without momentum.
+        epoch: epochs finished.
+        evaluation: what the last step saw before it moved: objective, squared error and gradient.
+        room: the backend's scratch arrays.
+    """
+
+    params: Params
+    velocity: Tensors | None = None
+    epoch: int = 0
+    evaluation: Evaluation | None = None
+    room: Any = None
+
+
+class Engine(Protocol[S]):
+    """A backend as the training loop drives it. A state handed to `step` is used up: keep what `step` returns."""
+
+    backend: str
+    device: str
+    predict: Predictor
+
+    def load(self, train: Ratings, config: Config) -> Batch:
+        """All ratings, where the backend wants them."""
+
+    def start(self, state: State, whole: Batch, config: Config) -> S:
+        """The backend's own form of a trajectory point."""
+
+    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+        """The batches of epoch 1, 2, ..."""
+
+    def step(self, state: S, batch: Batch, config: Config) -> S:
+        """One gradient and one update with the learning rate of the epoch under way."""
+
+    def seen(self, state: S) -> tuple[Any, Any]:
+        """Objective and squared error that the last step saw; they may still be on the device."""
+
+    def next_epoch(self, state: S) -> S:
+        """The same point, one epoch further."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+
+    def export(self, state: S) -> State:
+        """A copy in NumPy arrays, sharing no memory with the state."""
+
+
+class NumpyEngine:
+    """The backends of this package; `Engine` says what each method does."""
+
+    device = "cpu"
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend: str = choose("backend", backend, get_args(Backend))
+        self.predict: Predictor = kernels.predict if backend == "numba" else model.predict
+
+    def load(self, train: Ratings, config: Config) -> Batch:
+        return full_batch(train, config)
+
+    def start(self, state: State, whole: Batch, config: Config) -> State:
+        if self.backend != "numba":
+            return state
+        sample = whole if config.batch_size is None or config.batch_size >= len(whole) else replace(whole, indptr=None)
+        return replace(state, room=kernels.workspace(state.params, sample))
+
+    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+        return mini_batches(whole, epoch, config)
+
+    def step(self, state: State, batch: Batch, config: Config) -> State:
+        lr = config.lr_at(state.epoch + 1)
+        tensors = state.params.tensors()
+        if self.backend == "numba":
+            seen = kernels.gradient(state.params, batch, config, state.room)
+            velocity = kernels.update(tensors, state.velocity, seen.gradient, lr, config)
+            return replace(state, velocity=velocity, evaluation=seen)
+        gradient: Callable[..., Evaluation] = loops.gradient if self.backend == "loops" else gradients.gradient
+        update = loops.update if self.backend == "loops" else optim.update
+        # An overflow is reported by the training loop as divergence, with the knob to turn.
+        with np.errstate(over="ignore", invalid="ignore"):
+            seen = gradient(state.params, batch, config)
+            moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)
+        return replace(state, params=state.params.with_tensors(moved), velocity=velocity, evaluation=seen)
+
+    def seen(self, state: State) -> tuple[float, float]:
+        assert state.evaluation is not None
+        return state.evaluation.objective, state.evaluation.squared_error
+
+    def next_epoch(self, state: State) -> State:
+        return replace(state, epoch=state.epoch + 1)
+
+    def synchronize(self) -> None:
+        return None
+
+    def export(self, state: State) -> State:
+        velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}
+        return State(state.params.copy(), velocity, state.epoch)

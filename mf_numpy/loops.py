@@ -1,0 +1,91 @@
+"""The slow, obvious reference: Eq. 1 to 9 in plain Python, one rating and one factor at a time.
+
+Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
+every line can be read aloud.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import Evaluation
+from mf_numpy.ratings import Array
+
+
+def residuals(params: Params, batch: Batch) -> Array:
+    """E = 2(r̂ - r) at each observed pair (Eq. 3), (B,)."""
+    _, _, n_factors = params.shape
+    out = np.empty(len(batch))
+    for k in range(len(batch)):
+        u, i = int(batch.users[k]), int(batch.items[k])
+        predicted = params.mu
+        if params.b is not None and params.c is not None:
+            predicted += float(params.b[u]) + float(params.c[i])
+        for f in range(n_factors):
+            predicted += float(params.P[u, f]) * float(params.Q[i, f])  # Eq. 1
+        out[k] = 2.0 * (predicted - float(batch.values[k]))  # Eq. 3
+    return out
+
+
+def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
+    """J (Eq. 2) and ∇J (Eq. 4) over the batch, rating by rating; shapes as the parameters."""
+    m, n, n_factors = params.shape
+    share = 1.0 / len(batch)
+    d_p, d_q = np.zeros((m, n_factors)), np.zeros((n, n_factors))
+    d_b, d_c = np.zeros(m), np.zeros(n)
+
+    squared_error = 0.0
+    errors = residuals(params, batch)
+    for k in range(len(batch)):
+        u, i, e = int(batch.users[k]), int(batch.items[k]), float(errors[k])
+        squared_error += (e / 2.0) ** 2
+        for f in range(n_factors):
+            d_p[u, f] += share * e * float(params.Q[i, f])  # Eq. 4
+            d_q[i, f] += share * e * float(params.P[u, f])  # Eq. 4
+        d_b[u] += share * e
+        d_c[i] += share * e
+
+    norms = 0.0
+    sides = ((params.P, params.b, d_p, d_b, batch.users), (params.Q, params.c, d_q, d_c, batch.items))
+    for factors, bias, d_factors, d_bias, index in sides:
+        counts = np.bincount(index, minlength=len(factors))
+        for row in range(len(factors)):
+            weight = 1.0 if config.penalty == "total" else float(counts[row]) * share
+            for f in range(n_factors):
+                norms += weight * float(factors[row, f]) ** 2
+                d_factors[row, f] += 2.0 * config.reg * weight * float(factors[row, f])
+            if bias is not None:
+                norms += weight * float(bias[row]) ** 2
+                d_bias[row] += 2.0 * config.reg * weight * float(bias[row])
+
+    grads = {"P": d_p, "Q": d_q} if params.b is None else {"P": d_p, "Q": d_q, "b": d_b, "c": d_c}
+    cast = {name: g.astype(params.P.dtype) for name, g in grads.items()}
+    return Evaluation(share * squared_error + config.reg * norms, squared_error, cast)
+
+
+def update(
+    tensors: Tensors, old: Tensors | None, grads: Tensors, lr: float, config: Config
+) -> tuple[Tensors, Tensors | None]:
+    """The same as `mf_numpy.optim.update`, one number at a time."""
+    beta = config.momentum
+    new = {name: theta.copy() for name, theta in tensors.items()}
+    speed = {name: np.zeros_like(theta) for name, theta in tensors.items()}
+    for name, theta in new.items():
+        for at in np.ndindex(*theta.shape):
+            g = float(grads[name][at])
+            if old is None:
+                v = g
+            elif config.momentum_form == "ema":
+                v = beta * float(old[name][at]) + (1.0 - beta) * g  # Eq. 5
+            else:
+                v = beta * float(old[name][at]) + g  # Eq. 8
+            speed[name][at] = v
+            if config.momentum == 0:
+                v = g
+            elif config.momentum_form == "nesterov":
+                v = g + beta * v  # Eq. 9
+            theta[at] = float(theta[at]) - lr * v
+    return new, speed if config.momentum else None

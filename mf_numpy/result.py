@@ -1,0 +1,150 @@
+"""What a fit gives back: parameters, history, and the names needed to predict and recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mf_numpy import recommend
+from mf_numpy.config import Config
+from mf_numpy.engine import State
+from mf_numpy.metrics import Scores, predict_known_and_cold, score
+from mf_numpy.model import Params
+from mf_numpy.ratings import Array, IdMap, Layout, Ratings
+from mf_numpy.split import Holdout
+
+Status = Literal["converged", "max_epochs", "stopped", "diverged"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of the history.
+
+    Attributes:
+        epoch: 1, 2, ...
+        objective: J (Eq. 2) as the epoch's gradient saw it: before its update, or the mean over its mini-batches.
+        train_rmse: RMSE over the training ratings in that same pass, in rating units.
+        valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated.
+        lr: η of the epoch.
+        seconds: wall time of the epoch's steps, without evaluation.
+    """
+
+    epoch: int
+    objective: float
+    train_rmse: float
+    valid_rmse: float | None
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The training set's names and facts that outlive training.
+
+    Attributes:
+        user_ids, item_ids: raw ids of the m users and n items.
+        mean: training mean in rating units; what an unknown pair is predicted.
+        scale: smallest and largest rating allowed, or None.
+        titles: (n,) item titles, '' where unknown; or None.
+        seen: the items each user rated, by user.
+    """
+
+    user_ids: IdMap
+    item_ids: IdMap
+    mean: float
+    scale: tuple[float, float] | None
+    titles: Array | None
+    seen: Layout
+
+    @classmethod
+    def of(cls, train: Ratings) -> Catalogue:
+        """The catalogue of a training set."""
+        titles = None
+        if train.item_info is not None and "title" in train.item_info:
+            named = train.item_info["title"].reindex(pd.Index(train.item_ids.raw))
+            titles = named.fillna("").to_numpy(dtype=object)
+        return cls(train.user_ids, train.item_ids, train.mean, train.scale, titles, train.csr)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted ratings of pairs.
+
+    Attributes:
+        values: (B,) in rating units.
+        n_unknown_users, n_unknown_items: pairs whose user, or item, was not in the training set; they are
+            predicted by the mean plus the known side's bias.
+    """
+
+    values: Array
+    n_unknown_users: int
+    n_unknown_items: int
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """A fitted model.
+
+    Attributes:
+        params: the parameters: the best by validation RMSE with ``patience``, else the last ones.
+        config: what was asked for.
+        history: one `EpochRecord` an epoch.
+        status: ``converged``, ``max_epochs``, ``stopped`` (by patience, callback or Ctrl-C) or ``diverged``.
+        message: the status in words, with the remedy where there is one.
+        backend, device: what trained it.
+        catalogue: ids, titles, scale and seen items of the training set.
+        state: the last point of the trajectory, from which ``fit(resume=...)`` goes on.
+    """
+
+    params: Params
+    config: Config
+    history: tuple[EpochRecord, ...]
+    status: Status
+    message: str
+    backend: str
+    device: str
+    catalogue: Catalogue
+    state: State
+
+    def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
+        """Predict pairs of raw ids, given as two sequences of one length B.
+
+        Args:
+            clip: move predictions outside the rating scale to its ends.
+
+        Raises:
+            DataError: strings asked of integer ids or the reverse.
+            ValueError: sequences of different lengths, or `clip` without a known scale.
+        """
+        u, i = self.catalogue.user_ids.encode(users), self.catalogue.item_ids.encode(items)
+        if len(u) != len(i):
+            raise ValueError(f"got {len(u)} users and {len(i)} items; give one item per user, as pairs")
+        values, _ = predict_known_and_cold(self.params, u, i, self.catalogue.mean)
+        if clip:
+            if self.catalogue.scale is None:
+                raise ValueError("clip was asked for, but the training set declared no scale; read it with scale=(lo, hi)")
+            values = np.clip(values, *self.catalogue.scale)
+        return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
+
+    def recommend(self, user: Any, n: int = 10, *, with_seen: bool = False) -> pd.DataFrame:
+        """The `n` unrated items with the highest prediction for one user; see `mf_numpy.recommend`."""
+        return recommend.recommend(self.params, self.catalogue, user, n, with_seen=with_seen)
+
+    def score(self, holdout: Holdout) -> Scores:
+        """Errors on pairs encoded with this model's ids."""
+        return score(self.params, holdout, self.catalogue.mean)
+
+    def history_frame(self) -> pd.DataFrame:
+        """The history as a table, one row an epoch."""
+        return pd.DataFrame([asdict(record) for record in self.history]).astype({"epoch": int})
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file; see `mf_numpy.store.save`."""
+        from mf_numpy import store
+
+        store.save(self, path)

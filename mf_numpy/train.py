@@ -1,0 +1,180 @@
+"""The training loop, shared by every backend of both packages."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from mf_numpy import model
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.engine import Backend, Engine, NumpyEngine, State
+from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.metrics import score
+from mf_numpy.ratings import Ratings
+from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.split import Holdout
+
+Callback = Callable[[EpochRecord], bool | None]
+S = TypeVar("S")
+
+
+def init(train: Ratings, config: Config) -> State:
+    """The trajectory's first point: drawn parameters (Eq. 7), no velocity, epoch 0."""
+    return State(model.start(train, config))
+
+
+def step(state: State, batch: Batch, config: Config, *, backend: Backend = "numpy") -> State:
+    """One gradient (Eq. 4) and one update (Eq. 5); with ``numba`` the state's own arrays are overwritten."""
+    return NumpyEngine(backend).step(state, batch, config)
+
+
+def fit(
+    train: Ratings,
+    config: Config | None = None,
+    *,
+    valid: Holdout | None = None,
+    callback: Callback | None = None,
+    backend: Backend = "numba",
+    resume: FitResult | None = None,
+) -> FitResult:
+    """Minimise Eq. 2 over the training ratings with hand-written gradients.
+
+    Args:
+        valid: pairs scored every ``config.eval_every`` epochs; needed by ``config.patience``.
+        callback: called after every epoch with its `EpochRecord`; True stops the fit.
+        backend: ``numba`` (fast), ``numpy`` (SciPy sparse products) or ``loops`` (plain Python).
+        resume: an earlier result to go on from, up to ``config.n_epochs`` in all.
+
+    Returns:
+        A `FitResult`. Ctrl-C stops after the last whole epoch and returns what was learned.
+
+    Raises:
+        ConfigError: ``patience`` without `valid`, or a `resume` that does not fit.
+        DataError: no ratings.
+    """
+    return run(NumpyEngine(backend), train, config or Config(), valid=valid, callback=callback, resume=resume)
+
+
+def run(
+    engine: Engine[S],
+    train: Ratings,
+    config: Config,
+    *,
+    valid: Holdout | None = None,
+    callback: Callback | None = None,
+    resume: FitResult | None = None,
+) -> FitResult:
+    """`fit` for any backend: the loop, early stopping, divergence, interruption and history."""
+    _check(train, config, valid, resume)
+    catalogue = Catalogue.of(train)
+    history = list(resume.history) if resume else []
+    first = resume.state if resume else init(train, config)
+    point = State(first.params.copy(), first.velocity and {k: v.copy() for k, v in first.velocity.items()}, first.epoch)
+    best = State(resume.params, epoch=_best_epoch(history, config)) if resume else point
+    whole = engine.load(train, config)
+    state = engine.start(point, whole, config)
+
+    status: Status = "max_epochs"
+    message = f"ran all {config.n_epochs} epochs"
+    # `good` is the last point from which an epoch's objective was finite; `here` is where this epoch began.
+    good = here = engine.export(state)
+    try:
+        while here.epoch < config.n_epochs:
+            state, record = _epoch(engine, state, whole, here.epoch + 1, config)
+            if not math.isfinite(record.objective):
+                status, message = "diverged", _diverged(record, good, config)
+                here = good
+                break
+            good, here = here, engine.export(state)
+            if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
+                scores = score(here.params, valid, catalogue.mean, engine.predict)
+                record = replace(record, valid_rmse=scores.rmse)
+            history.append(record)
+            if config.patience and _best_epoch(history, config) == record.epoch:
+                best = here
+            asked = callback(record) if callback else None
+            reason = _reason_to_stop(history, config)
+            if asked or reason:
+                status, message = reason or ("stopped", f"the callback asked to stop after epoch {record.epoch}")
+                break
+    except KeyboardInterrupt:
+        history = [record for record in history if record.epoch <= here.epoch]
+        status, message = "stopped", f"interrupted; the parameters after epoch {here.epoch} are kept"
+    params = best.params if config.patience and status != "diverged" else here.params
+    if config.patience and status != "diverged":
+        message += f"; the best parameters, of epoch {best.epoch}, are kept"
+    return FitResult(
+        params, config, tuple(history), status, message, engine.backend, engine.device, catalogue, here
+    )  # fmt: skip
+
+
+def _epoch(engine: Engine[S], state: S, whole: Batch, epoch: int, config: Config) -> tuple[S, EpochRecord]:
+    objective = squared_error = 0.0
+    began = time.perf_counter()
+    for batch in engine.batches(whole, epoch, config):
+        state = engine.step(state, batch, config)
+        seen, squared = engine.seen(state)
+        # Still on the device for CUDA: nothing here waits for it before `synchronize`.
+        objective = objective + seen * (len(batch) / len(whole))
+        squared_error = squared_error + squared
+    state = engine.next_epoch(state)
+    engine.synchronize()
+    seconds = time.perf_counter() - began
+    mean_square = float(squared_error) / len(whole)
+    rmse = math.sqrt(mean_square) if math.isfinite(mean_square) else mean_square
+    return state, EpochRecord(epoch, float(objective), rmse, None, config.lr_at(epoch), seconds)
+
+
+def _best_epoch(history: list[EpochRecord], config: Config) -> int:
+    """The last epoch whose validation RMSE fell by more than `min_delta` below the best before it; 0 if none."""
+    best, epoch = math.inf, 0
+    for record in history:
+        if record.valid_rmse is not None and record.valid_rmse < best - config.min_delta:
+            best, epoch = record.valid_rmse, record.epoch
+    return epoch
+
+
+def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status, str] | None:
+    now = history[-1].epoch
+    if config.patience and now - _best_epoch(history, config) >= config.patience:
+        return "stopped", f"no better validation RMSE in {config.patience} epochs"
+    last = [record.objective for record in history[-4:]]
+    if config.tol and len(last) == 4:
+        changes = [abs(b - a) <= config.tol * abs(a) for a, b in zip(last, last[1:], strict=False)]
+        if all(changes):
+            return "converged", f"the objective's relative change stayed below {config.tol:g} for 3 epochs"
+    return None
+
+
+def _diverged(record: EpochRecord, good: State, config: Config) -> str:
+    return (
+        f"the objective became {record.objective} in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
+        f"kept. Lower lr (now {record.lr:g}; try {record.lr / 4:g}), or lower momentum (now {config.momentum:g})"
+    )
+
+
+def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitResult | None) -> None:
+    if len(train) == 0:
+        raise DataError("there are no training ratings; at least one is needed")
+    if config.model == "plain" and config.init == "mean" and train.mean <= 0:
+        raise ConfigError(f"init is 'mean', but the mean rating is {train.mean:g}; use init='normal'")
+    if config.patience and (valid is None or valid.n_scored == 0):
+        raise ConfigError("patience is set, but there are no validation pairs to watch; pass valid=, or drop patience")
+    if resume is None:
+        return
+    for name in ("model", "n_factors", "dtype"):
+        old, new = getattr(resume.config, name), getattr(config, name)
+        if old != new:
+            raise ConfigError(f"cannot resume: {name} was {old!r} and is now {new!r}; keep it, or start afresh")
+    same = resume.catalogue.user_ids == train.user_ids and resume.catalogue.item_ids == train.item_ids
+    if not same:
+        raise ConfigError("cannot resume: the training ratings have other users or items than the model; use the same")
+    finite = all(np.isfinite(x).all() for x in resume.state.params.tensors().values())
+    if not finite:
+        raise ConfigError("cannot resume: the model's parameters are not finite; start afresh with a lower lr")
