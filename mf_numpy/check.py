@@ -1,0 +1,230 @@
+"""Every way to the gradient, side by side: loops, NumPy, Numba, complex step, central difference.
+
+`mf_torch.check` adds autograd. Differences are relative: max|x - y| / max|y| over a tensor, y from `loops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mf_numpy import gradients, kernels, loops, model
+from mf_numpy.batch import Batch, full_batch
+from mf_numpy.config import Config
+from mf_numpy.engine import Engine, NumpyEngine, State
+from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import objective, residual
+from mf_numpy.ratings import Array, Ratings
+
+GRADIENT_TOLERANCE = 1e-12
+TRAJECTORY_TOLERANCE = 1e-10
+N_STEPS = 200
+
+Method = Callable[[Params, Batch, Config], Tensors]
+Observe = Callable[[Any, Batch, Config], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: the largest difference found over all cases (and steps).
+
+    Attributes:
+        kind: ``gradient`` or ``trajectory``.
+        quantity: ``P``, ``Q``, ``b``, ``c``, or ``objective``, ``E``, ``gradient P``, ``velocity P``, ...
+        method: what was compared with the loops.
+        difference: relative; NaN counts as a failure.
+        tolerance: what `difference` may not exceed.
+        where: the case of the largest difference.
+    """
+
+    kind: str
+    quantity: str
+    method: str
+    difference: float
+    tolerance: float
+    where: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.difference <= self.tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A small problem in float64 on which every method must agree."""
+
+    name: str
+    params: Params
+    batch: Batch
+    config: Config
+
+
+def cases(seed: int = 0) -> Iterator[Case]:
+    """Plain and biased × both penalties × empty rows, duplicates, a single rating, and an unsorted mini-batch."""
+    rng = np.random.default_rng(seed)
+    m, n = 9, 7
+    tables = {
+        "empty user and item": (rng.integers(1, m, 30), rng.integers(0, n - 1, 30)),
+        "duplicate pairs": (rng.integers(0, 3, 40), rng.integers(0, 2, 40)),
+        "single rating": (np.array([4]), np.array([3])),
+    }
+    for kind in ("plain", "biased"):
+        for penalty in ("total", "per_rating"):
+            config = Config(model=kind, penalty=penalty, n_factors=3, reg=0.07, dtype="float64", init_scale=0.8)  # type: ignore[arg-type]
+            for name, (users, items) in tables.items():
+                ratings = Ratings.of_indices(users, items, rng.integers(1, 11, len(users)), m=m, n=n)
+                params = model.start(ratings, config)
+                if params.b is not None and params.c is not None:
+                    params = replace(params, b=rng.normal(size=m), c=rng.normal(size=n))
+                whole = full_batch(ratings, config)
+                yield Case(f"{kind}, {penalty}, {name}", params, whole, config)
+                shuffled = rng.permutation(len(whole))
+                batch = Batch(whole.users[shuffled], whole.items[shuffled], whole.values[shuffled], whole.shape)
+                yield Case(f"{kind}, {penalty}, {name}, unsorted", params, batch, config)
+
+
+def complex_step(params: Params, batch: Batch, config: Config) -> Tensors:
+    """∂J/∂θ = Im J(θ + ih)/h for every parameter: exact to rounding, since nothing is subtracted."""
+    step = 1e-30
+
+    def slope(name: str, at: tuple[int, ...]) -> float:
+        moved = {key: theta.astype(complex) for key, theta in params.tensors().items()}
+        moved[name][at] += 1j * step
+        return complex(objective(params.with_tensors(moved), batch, config)).imag / step
+
+    return _each_parameter(params, slope)
+
+
+def central_difference(params: Params, batch: Batch, config: Config) -> Tensors:
+    """(J(θ+1) - J(θ-1))/2 for every parameter: J is quadratic in each one, so there is no truncation error."""
+
+    def slope(name: str, at: tuple[int, ...]) -> float:
+        values = []
+        for h in (1.0, -1.0):
+            moved = {key: theta.copy() for key, theta in params.tensors().items()}
+            moved[name][at] += h
+            values.append(float(np.real(objective(params.with_tensors(moved), batch, config))))
+        return (values[0] - values[1]) / 2
+
+    return _each_parameter(params, slope)
+
+
+def _each_parameter(params: Params, slope: Callable[[str, tuple[int, ...]], float]) -> Tensors:
+    return {
+        name: np.array([slope(name, at) for at in np.ndindex(*theta.shape)]).reshape(theta.shape)
+        for name, theta in params.tensors().items()
+    }
+
+
+METHODS: Mapping[str, Method] = {
+    "loops": lambda params, batch, config: loops.gradient(params, batch, config).gradient,
+    "numpy": lambda params, batch, config: gradients.gradient(params, batch, config).gradient,
+    "numba": lambda params, batch, config: kernels.gradient(params, batch, config).gradient,
+    "complex step": complex_step,
+    "central difference": central_difference,
+}
+
+
+def observe(state: State, batch: Batch, config: Config, backend: str = "numpy") -> dict[str, Array]:
+    """What a trajectory is compared by, after a step: loss and gradient it saw, and E, velocity, parameters now."""
+    assert state.evaluation is not None
+    if backend == "loops":
+        errors = loops.residuals(state.params, batch)
+    else:
+        predict = kernels.predict if backend == "numba" else model.predict
+        errors = residual(predict(state.params, batch.users, batch.items), batch.values)
+    seen = {"objective": np.array(state.evaluation.objective), "E": errors}
+    return seen | by_name(state.evaluation.gradient, state.velocity, state.params.tensors())
+
+
+def by_name(gradient: Tensors, velocity: Tensors | None, params: Tensors) -> dict[str, Array]:
+    """The tensors of one step under the names that the table shows."""
+    seen = {f"gradient {name}": g for name, g in gradient.items()}
+    seen |= {f"velocity {name}": v for name, v in (velocity or {}).items()}
+    return seen | params
+
+
+ENGINES: Mapping[str, tuple[Engine[Any], Observe]] = {
+    name: (NumpyEngine(name), lambda state, batch, config, name=name: observe(state, batch, config, name))  # type: ignore[misc]
+    for name in ("loops", "numpy", "numba")
+}
+
+
+def trajectory_configs() -> Iterator[tuple[str, Config]]:
+    """Every optimiser in both models and penalties, each with a learning rate that halves midway."""
+    forms = {"gradient descent": ("ema", 0.0), "ema": ("ema", 0.9), "heavy ball": ("heavy_ball", 0.8)}
+    for name, (form, beta) in (forms | {"nesterov": ("nesterov", 0.8)}).items():
+        for kind, penalty in (("plain", "total"), ("biased", "per_rating")):
+            yield (
+                f"{name}, {kind}, {penalty}",
+                Config(
+                    model=kind, penalty=penalty, momentum_form=form, momentum=beta,  # type: ignore[arg-type]
+                    n_factors=2, lr=0.15, reg=0.02, dtype="float64", init_scale=0.5, n_epochs=N_STEPS,
+                    lr_schedule=((N_STEPS // 2, 0.5),),
+                ),
+            )  # fmt: skip
+
+
+def check_gradients(methods: Mapping[str, Method] = METHODS) -> list[Check]:
+    """Compare each method's gradient with the loops', tensor by tensor, on all `cases`."""
+    worst: dict[tuple[str, str], tuple[float, str]] = {}
+    for case in cases():
+        gold = METHODS["loops"](case.params, case.batch, case.config)
+        for method, gradient in methods.items():
+            mine = gradient(case.params, case.batch, case.config)
+            for name, expected in gold.items():
+                _keep_worst(worst, (name, method), relative_difference(mine[name], expected), case.name)
+    return [Check("gradient", name, method, d, GRADIENT_TOLERANCE, at) for (name, method), (d, at) in worst.items()]
+
+
+def check_trajectories(engines: Mapping[str, tuple[Engine[Any], Observe]] = ENGINES) -> list[Check]:
+    """Compare loss, E, gradients, velocities and parameters with the loops' at every one of `N_STEPS` steps."""
+    rng = np.random.default_rng(1)
+    ratings = Ratings.of_indices(rng.integers(0, 6, 25), rng.integers(0, 5, 25), rng.integers(1, 6, 25), m=6, n=5)
+    worst: dict[tuple[str, str], tuple[float, str]] = {}
+    for label, config in trajectory_configs():
+        gold = list(trajectory(*ENGINES["loops"], ratings, config))
+        for method, (engine, look) in engines.items():
+            for at, (mine, expected) in enumerate(zip(trajectory(engine, look, ratings, config), gold, strict=True)):
+                assert mine.keys() == expected.keys()
+                for name in expected:
+                    difference = relative_difference(mine[name], expected[name])
+                    _keep_worst(worst, (name, method), difference, f"{label}, step {at + 1}")
+    return [Check("trajectory", name, method, d, TRAJECTORY_TOLERANCE, at) for (name, method), (d, at) in worst.items()]
+
+
+def trajectory(engine: Engine[Any], look: Observe, ratings: Ratings, config: Config) -> Iterator[dict[str, Array]]:
+    """What `look` sees after each full-batch step, ``config.n_epochs`` of them."""
+    whole = engine.load(ratings, config)
+    state = engine.start(State(model.start(ratings, config)), whole, config)
+    for _ in range(config.n_epochs):
+        state = engine.step(state, whole, config)
+        yield {name: np.array(value) for name, value in look(state, whole, config).items()}
+        state = engine.next_epoch(state)
+
+
+def run() -> list[Check]:
+    """All checks that need no PyTorch."""
+    return check_gradients() + check_trajectories()
+
+
+def relative_difference(mine: Array, expected: Array) -> float:
+    """max|mine - expected| / max|expected|; absolute where nothing but 0 is expected; NaN if anything is."""
+    if mine.shape != expected.shape:
+        raise ValueError(f"shapes {mine.shape} and {expected.shape} differ, so the tensors cannot be compared")
+    if expected.size == 0:
+        return 0.0
+    scale = float(np.abs(expected).max())
+    return float(np.abs(mine - expected).max()) / (scale if scale > 0 else 1.0)
+
+
+def _keep_worst(
+    worst: dict[tuple[str, str], tuple[float, str]], key: tuple[str, str], difference: float, where: str
+) -> None:
+    # Written so that a NaN, once met, stays.
+    if key not in worst or not difference <= worst[key][0]:
+        worst[key] = difference, where

@@ -1,0 +1,349 @@
+"""A fitted model as one safetensors file: named arrays, and text as JSON. Nothing in it is executed when it is read.
+
+Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
+
+- ``params.P`` (m, K), ``params.Q`` (n, K) and, in the biased model, ``params.b`` (m,), ``params.c`` (n,);
+- ``velocity.*``, in the same shapes, when there is a velocity;
+- ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
+- ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
+- ``seen.indptr`` (m + 1,) int64 and ``seen.indices`` (N,), the items that each user rated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mf_numpy.config import Config
+from mf_numpy.engine import State
+from mf_numpy.errors import ConfigError, DataError, FileFormatError, nearest
+from mf_numpy.model import Params, Tensors
+from mf_numpy.ratings import Array, IdMap, Layout
+from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+
+FORMAT = "mf-model"
+VERSION = 1
+
+
+def save(result: FitResult, path: str | os.PathLike[str]) -> None:
+    """Write a fitted model, with all that ``fit(resume=load(path))`` needs to go on bit for bit.
+
+    The file appears under its name only when it is whole; until then an older file of that name stays as it was.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        IsADirectoryError: `path` is a folder.
+        OSError: the file cannot be written.
+    """
+    tensors, metadata = _pack(result)
+    with replacing(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {str(path)!r}: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to; the file moves to `path` when the block ends well.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        IsADirectoryError: `path` is a folder.
+        OSError: the file cannot be written.
+    """
+    check_writable(path)
+    # Through a symbolic link it is the linked file that is replaced, not the link.
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        # Made here, so that the file gets the permissions the user's umask asks for.
+        os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
+        yield partial
+        _flush(partial)
+        os.replace(partial, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    # Some file systems refuse to flush a folder; the file itself is safe by now.
+    with contextlib.suppress(OSError):
+        _flush(target.parent)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that `save` could not write to, so that nobody learns it only after a long fit.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        IsADirectoryError: `path` is a folder.
+        PermissionError: the folder does not take new files.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{str(target)!r} is a folder; give the name of a file, such as 'model.safetensors'")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"folder {str(target.parent)!r} does not exist; make it first, or save elsewhere")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"folder {str(target.parent)!r} may not be written to; save elsewhere")
+
+
+def load(path: str | os.PathLike[str]) -> FitResult:
+    """Read a fitted model; the inverse of `save`.
+
+    ``catalogue.seen.order`` counts the ratings as sorted by user, since the original table is not in the file.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest name in its folder.
+        FileFormatError: another kind of file, a truncated or damaged one, or one of a newer format version.
+    """
+    source = Path(path)
+    metadata = _metadata(source)
+    try:
+        with safe_open(source, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return _Unpacker(tensors, metadata).result()
+    except FileFormatError as error:
+        raise FileFormatError(f"{str(source)!r} {error}; save the model again") from error
+    except (SafetensorError, ConfigError, DataError, ValueError, TypeError, LookupError) as error:
+        raise FileFormatError(f"{str(source)!r} is damaged: {error}; save the model again") from error
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
+    catalogue, state = result.catalogue, result.state
+    tensors = _prefixed("params", result.params.tensors())
+    if not _same(result.params, state.params):
+        tensors |= _prefixed("last", state.params.tensors())
+    if state.velocity is not None:
+        tensors |= _prefixed("velocity", state.velocity)
+    for name, ids in (("user_ids", catalogue.user_ids), ("item_ids", catalogue.item_ids)):
+        tensors |= _pack_text(name, ids.raw) if ids.is_text else {name: ids.raw}
+    if catalogue.titles is not None:
+        tensors |= _pack_text("titles", catalogue.titles)
+    tensors |= {"seen.indptr": catalogue.seen.indptr, "seen.indices": catalogue.seen.indices}
+    facts = {
+        "config": result.config.to_dict(),
+        "history": [asdict(record) for record in result.history],
+        "status": result.status,
+        "message": result.message,
+        "backend": result.backend,
+        "device": result.device,
+        "mu": result.params.mu,
+        "mean": catalogue.mean,
+        "scale": catalogue.scale,
+        "epoch": state.epoch,
+    }
+    metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
+    # safetensors writes the memory behind an array as it lies there, strides or not.
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    return whole, {"format": FORMAT, "version": str(VERSION)} | metadata
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {f"{prefix}.{name}": array for name, array in tensors.items()}
+
+
+def _same(a: Params, b: Params) -> bool:
+    if a is b:
+        return True
+    left, right = a.tensors(), b.tensors()
+    # Bytes, not values: 0.0 == -0.0 would lose a sign, and NaN != NaN would write twice.
+    return left.keys() == right.keys() and all(left[k].tobytes() == right[k].tobytes() for k in left)
+
+
+def _pack_text(name: str, words: Array) -> Tensors:
+    # Lone surrogates come from file names and broken tables; they must survive too.
+    encoded = [str(word).encode("utf-8", "surrogatepass") for word in words]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(word) for word in encoded], out=offsets[1:])
+    return {f"{name}.bytes": np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}.offsets": offsets}
+
+
+def _plain(value: Any) -> Any:
+    """JSON values; a number that JSON lacks becomes the text that ``float`` reads back."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value
+
+
+def _metadata(source: Path) -> dict[str, str]:
+    """The text of a safetensors header, read by hand: the library has one error for every kind of damage."""
+    if source.is_dir():
+        raise FileFormatError(f"{str(source)!r} is a folder; give the model file in it")
+    try:
+        with open(source, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(9)
+            length = int.from_bytes(start[:8], "little")
+            # A header is JSON with a length that fits in a file; anything else was never a model.
+            if len(start) < 9 or start[8:] != b"{" or length > 1 << 30:
+                raise FileFormatError(_not_a_model(source))
+            if size < 8 + length:
+                raise FileFormatError(_truncated(source, size, 8 + length))
+            header = json.loads(start[8:] + file.read(length - 1))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(_not_there(source)) from error
+    except ValueError as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(_not_a_model(source)) from error
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise FileFormatError(_not_a_model(source))
+    version = str(metadata.get("version"))
+    if version != str(VERSION):
+        if version.isdecimal() and int(version) > VERSION:
+            raise FileFormatError(
+                f"{str(source)!r} has format version {version}, and this version of the package reads up to {VERSION}; "
+                "upgrade the package"
+            )
+        raise FileFormatError(f"{str(source)!r} has format version {version!r}, which never was; save the model again")
+    ends = [entry.get("data_offsets", [0, 0])[-1] for entry in header.values() if isinstance(entry, dict)]
+    needed = 8 + length + max(ends, default=0)
+    if size < needed:
+        raise FileFormatError(_truncated(source, size, needed))
+    return metadata
+
+
+def _not_a_model(source: Path) -> str:
+    return f"{str(source)!r} is not a model file; give a file that save() or `fit --output` wrote"
+
+
+def _truncated(source: Path, size: int, needed: int) -> str:
+    return f"{str(source)!r} is truncated: {size:,} of at least {needed:,} bytes are there; copy or save it again"
+
+
+def _not_there(source: Path) -> str:
+    folder = source.parent
+    if not folder.is_dir():
+        return f"{str(source)!r} does not exist, nor does its folder; check the path"
+    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    return f"{str(source)!r} does not exist.{nearest(source.name, names)}"
+
+
+class _Unpacker:
+    """Arrays and text of a file → `FitResult`; every array is checked before anything indexes with it."""
+
+    def __init__(self, tensors: Tensors, metadata: dict[str, str]) -> None:
+        self.tensors = tensors
+        self.metadata = metadata
+
+    def result(self) -> FitResult:
+        config = Config.from_dict(self.fact("config"))
+        mu, mean, epoch = float(self.fact("mu")), float(self.fact("mean")), int(self.fact("epoch"))
+        users, items = self.ids("user_ids"), self.ids("item_ids")
+        shapes: dict[str, tuple[int, ...]] = {
+            "P": (len(users), config.n_factors),
+            "Q": (len(items), config.n_factors),
+        }
+        if config.model == "biased":
+            shapes |= {"b": (len(users),), "c": (len(items),)}
+        params = Params(**self.group("params", shapes, config), mu=mu)
+        last, velocity = params, None
+        if self.has("last"):
+            last = Params(**self.group("last", shapes, config), mu=mu)
+        if self.has("velocity"):
+            velocity = self.group("velocity", shapes, config)
+        titles = self.text("titles") if "titles.bytes" in self.tensors else None
+        if titles is not None and len(titles) != len(items):
+            raise FileFormatError(f"is damaged: {len(titles)} titles for {len(items)} items")
+        scale = self.fact("scale")
+        catalogue = Catalogue(
+            users,
+            items,
+            mean,
+            None if scale is None else (scale[0], scale[1]),
+            titles,
+            self.seen(len(users), len(items)),
+        )
+        status: Status = self.fact("status")
+        if status not in get_args(Status):
+            raise FileFormatError(f"is damaged: status is {status!r}")
+        return FitResult(
+            params,
+            config,
+            tuple(_record(row) for row in self.fact("history")),
+            status,
+            self.fact("message"),
+            self.fact("backend"),
+            self.fact("device"),
+            catalogue,
+            State(last, velocity, epoch),
+        )
+
+    def fact(self, name: str) -> Any:
+        if name not in self.metadata:
+            raise FileFormatError(f"is damaged: it lacks {name!r}")
+        return json.loads(self.metadata[name])
+
+    def tensor(self, name: str, dtype: Any, shape: tuple[int, ...] | None = None) -> Array:
+        if name not in self.tensors:
+            raise FileFormatError(f"is damaged: it lacks the array {name!r}")
+        array = self.tensors[name]
+        if shape is not None and array.shape != shape:
+            raise FileFormatError(f"is damaged: {name!r} has shape {array.shape}, not {shape}")
+        if not np.issubdtype(array.dtype, dtype):
+            raise FileFormatError(f"is damaged: {name!r} has dtype {array.dtype}")
+        return array
+
+    def has(self, prefix: str) -> bool:
+        return any(name.startswith(prefix + ".") for name in self.tensors)
+
+    def group(self, prefix: str, shapes: dict[str, tuple[int, ...]], config: Config) -> Tensors:
+        return {name: self.tensor(f"{prefix}.{name}", config.numpy_dtype, shape) for name, shape in shapes.items()}
+
+    def ids(self, name: str) -> IdMap:
+        return IdMap(self.text(name) if f"{name}.bytes" in self.tensors else self.tensor(name, np.int64))
+
+    def text(self, name: str) -> Array:
+        raw = self.tensor(f"{name}.bytes", np.uint8).tobytes()
+        offsets = self.tensor(f"{name}.offsets", np.int64)
+        _check_offsets(f"{name}.offsets", offsets, len(raw))
+        out = np.empty(len(offsets) - 1, dtype=object)
+        ends = offsets.tolist()
+        for at, (begin, end) in enumerate(itertools.pairwise(ends)):
+            out[at] = raw[begin:end].decode("utf-8", "surrogatepass")
+        return out
+
+    def seen(self, m: int, n: int) -> Layout:
+        indptr, indices = self.tensor("seen.indptr", np.int64, (m + 1,)), self.tensor("seen.indices", np.integer)
+        _check_offsets("seen.indptr", indptr, len(indices))
+        if len(indices) and (indices.min() < 0 or indices.max() >= n):
+            raise FileFormatError(f"is damaged: 'seen.indices' goes outside 0..{n - 1}")
+        return Layout(indptr, indices, np.arange(len(indices), dtype=np.int64))
+
+
+def _check_offsets(name: str, offsets: Array, length: int) -> None:
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != length or (np.diff(offsets) < 0).any():
+        raise FileFormatError(f"is damaged: {name!r} does not rise from 0 to {length}")
+
+
+def _record(row: dict[str, Any]) -> EpochRecord:
+    # Numbers that JSON lacks were written as text.
+    numbers: dict[str, Any] = {name: float(x) if isinstance(x, str) else x for name, x in row.items()}
+    return EpochRecord(**numbers)

@@ -1,0 +1,147 @@
+"""Training by autograd; the twin of `mf_numpy.train`, driven by the same loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mf_numpy import train as by_hand
+from mf_numpy.batch import full_batch
+from mf_numpy.config import Config
+from mf_numpy.engine import State
+from mf_numpy.errors import ConfigError
+from mf_numpy.kernels import predict
+from mf_numpy.metrics import Predictor
+from mf_numpy.ratings import Ratings
+from mf_numpy.result import FitResult
+from mf_numpy.split import Holdout
+from mf_torch.batch import Batch, mini_batches, to_device
+from mf_torch.model import MatrixFactorization
+from mf_torch.objective import Objective, objective
+from mf_torch.optim import set_lr, set_velocities, sgd, velocities
+
+
+@dataclass(frozen=True, eq=False)
+class TorchState:
+    """A point of the trajectory on the device; `step` moves module and optimiser in place.
+
+    Attributes:
+        module: the parameters; after a step their ``grad`` is what the step saw.
+        optimizer: holds the velocities.
+        epoch: epochs finished.
+        seen: objective and squared error of the last step, before it moved.
+    """
+
+    module: MatrixFactorization
+    optimizer: torch.optim.SGD
+    epoch: int = 0
+    seen: Objective | None = None
+
+
+def init(train: Ratings, config: Config, *, device: str = "cpu") -> TorchState:
+    """The trajectory's first point: NumPy draws the parameters (Eq. 7), torch only converts."""
+    return TorchEngine(device).start(by_hand.init(train, config), None, config)
+
+
+def step(state: TorchState, batch: Batch, config: Config) -> TorchState:
+    """One gradient by autograd (Eq. 4) and one update by `torch.optim.SGD` (Eq. 5)."""
+    set_lr(state.optimizer, config.lr_at(state.epoch + 1))
+    state.optimizer.zero_grad(set_to_none=True)
+    seen = objective(state.module, batch, config)
+    seen.value.backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    return replace(state, seen=Objective(seen.value.detach(), seen.squared_error))
+
+
+def fit(
+    train: Ratings,
+    config: Config | None = None,
+    *,
+    valid: Holdout | None = None,
+    callback: by_hand.Callback | None = None,
+    device: str = "cpu",
+    deterministic: bool = False,
+    resume: FitResult | None = None,
+) -> FitResult:
+    """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
+        deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
+
+    Other arguments, the result and the errors are those of `mf_numpy.fit`.
+
+    Raises:
+        ConfigError: a device that torch does not see; and as `mf_numpy.fit`.
+    """
+    mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
+    with mode:
+        return by_hand.run(
+            TorchEngine(device), train, config or Config(), valid=valid, callback=callback, resume=resume
+        )
+
+
+class TorchEngine:
+    """Autograd on one device; `mf_numpy.engine.Engine` says what each method does."""
+
+    backend = "torch"
+    predict: Predictor = staticmethod(predict)
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = str(_usable(device))
+
+    def load(self, train: Ratings, config: Config) -> Batch:
+        return to_device(full_batch(train, config), self.device)
+
+    def start(self, state: State, whole: Batch | None, config: Config) -> TorchState:
+        module = MatrixFactorization(state.params, self.device)
+        optimizer = sgd(module, config)
+        set_velocities(module, optimizer, state.velocity)
+        return TorchState(module, optimizer, state.epoch)
+
+    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+        return mini_batches(whole, epoch, config)
+
+    def step(self, state: TorchState, batch: Batch, config: Config) -> TorchState:
+        return step(state, batch, config)
+
+    def seen(self, state: TorchState) -> tuple[Tensor, Tensor]:
+        assert state.seen is not None
+        return state.seen.value.double(), state.seen.squared_error
+
+    def next_epoch(self, state: TorchState) -> TorchState:
+        return replace(state, epoch=state.epoch + 1)
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
+
+    def export(self, state: TorchState) -> State:
+        return State(state.module.to_params(), velocities(state.module, state.optimizer), state.epoch)
+
+
+def _usable(device: str) -> torch.device:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device is {device!r}, but must be 'cpu', 'cuda' or 'cuda:N'") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {device!r}, but must be 'cpu', 'cuda' or 'cuda:N'")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise ConfigError(f"device is {device!r}, but torch sees {seen} CUDA devices; use device='cpu'")
+    return wanted
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

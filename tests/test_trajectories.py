@@ -1,0 +1,170 @@
+"""Whole trajectories agree at every step; wrong optimisers are caught; a resumed run is the straight run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mf_numpy
+import mf_torch
+from mf_numpy import Config, FitResult, Ratings, Split, check
+from mf_numpy.check import ENGINES, TRAJECTORY_TOLERANCE, relative_difference, trajectory, trajectory_configs
+from mf_numpy.engine import NumpyEngine, State
+from mf_torch.check import observe
+from mf_torch.train import TorchEngine
+
+ALL_ENGINES = {**ENGINES, "autograd": (TorchEngine("cpu"), observe)}
+CONFIGS = dict(trajectory_configs())
+FORMS: list[dict[str, Any]] = [
+    {"momentum": 0.0},
+    {"momentum": 0.9, "momentum_form": "ema"},
+    {"momentum": 0.8, "momentum_form": "heavy_ball"},
+    {"momentum": 0.8, "momentum_form": "nesterov"},
+]
+
+
+@pytest.fixture(scope="module")
+def few() -> Ratings:
+    rng = np.random.default_rng(1)
+    return Ratings.of_indices(rng.integers(0, 6, 25), rng.integers(0, 5, 25), rng.integers(1, 6, 25), m=6, n=5)
+
+
+@pytest.mark.parametrize("label", CONFIGS)
+@pytest.mark.parametrize("name", ["numpy", "numba", "autograd"])
+def test_200_steps_agree_with_the_loops(few: Ratings, label: str, name: str) -> None:
+    config = CONFIGS[label]
+    assert config.n_epochs == 200 and config.lr_at(200) == config.lr_at(1) / 2
+    gold = list(trajectory(*ENGINES["loops"], few, config))
+    mine = list(trajectory(*ALL_ENGINES[name], few, config))
+    assert len(mine) == len(gold) == 200
+    expected_names = {"objective", "E", "gradient P", "P"} | ({"velocity P"} if config.momentum else set())
+    assert expected_names <= gold[0].keys() == mine[0].keys()
+    for step, (a, b) in enumerate(zip(mine, gold, strict=True)):
+        for quantity in b:
+            assert relative_difference(a[quantity], b[quantity]) <= TRAJECTORY_TOLERANCE, (quantity, step)
+    assert gold[-1]["objective"] < 0.5 * gold[0]["objective"]
+
+
+class _BrokenEngine(NumpyEngine):
+    """The NumPy backend with a faulty update."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__("numpy")
+        self.fault = fault
+
+    def step(self, state: State, batch: Any, config: Config) -> State:
+        honest = super().step(state, batch, config)
+        assert honest.evaluation is not None
+        lr, beta, grads = config.lr_at(state.epoch + 1), config.momentum, honest.evaluation.gradient
+        old = state.velocity
+        theta = state.params.tensors()
+        if self.fault == "nesterov for heavy ball" and honest.velocity and config.momentum_form == "heavy_ball":
+            moved = {k: theta[k] - lr * (grads[k] + beta * v) for k, v in honest.velocity.items()}
+            return replace(honest, params=state.params.with_tensors(moved))
+        if self.fault == "first-step rule missing" and old is None and config.momentum_form == "ema":
+            speed = {k: (1 - beta) * g for k, g in grads.items()}
+        elif self.fault == "dampening forgotten" and old and config.momentum_form == "ema":
+            speed = {k: beta * old[k] + g for k, g in grads.items()}
+        elif self.fault == "lr inside the velocity" and config.momentum_form == "heavy_ball":
+            speed = {k: beta * (old[k] if old else 0.0) + lr * g for k, g in grads.items()}
+            moved = {k: theta[k] - v for k, v in speed.items()}
+            return replace(honest, params=state.params.with_tensors(moved), velocity=speed)
+        else:
+            return honest
+        return replace(
+            honest, params=state.params.with_tensors({k: theta[k] - lr * v for k, v in speed.items()}), velocity=speed
+        )
+
+
+@pytest.mark.parametrize(
+    "fault", ["nesterov for heavy ball", "first-step rule missing", "dampening forgotten", "lr inside the velocity"]
+)
+def test_a_wrong_optimiser_turns_the_table_red(fault: str) -> None:
+    look = ENGINES["numpy"][1]
+    rows = check.check_trajectories({fault: (_BrokenEngine(fault), look)})
+    assert any(not row.ok and row.quantity == "P" for row in rows)
+
+
+def _fitters() -> dict[str, Callable[..., FitResult]]:
+    def by(backend: Any) -> Callable[..., FitResult]:
+        return lambda train, config, **more: mf_numpy.fit(train, config, backend=backend, **more)
+
+    return {"numpy": by("numpy"), "numba": by("numba"), "torch": mf_torch.fit}
+
+
+FITTERS = _fitters()
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.get("momentum_form", "plain"))
+@pytest.mark.parametrize("batch_size", [None, 500])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FITTERS)
+def test_a_resumed_run_is_the_straight_run_bit_for_bit(
+    small: Split, name: str, dtype: Any, batch_size: int | None, form: dict[str, Any]
+) -> None:
+    config = Config(n_factors=3, n_epochs=7, lr=2.0, lr_decay=0.9, dtype=dtype, batch_size=batch_size, **form)
+    straight = FITTERS[name](small.train, config)
+    part = FITTERS[name](small.train, replace(config, n_epochs=3))
+    resumed = FITTERS[name](small.train, config, resume=part)
+    assert [r.objective for r in resumed.history] == [r.objective for r in straight.history]
+    for key, theta in straight.params.tensors().items():
+        assert np.array_equal(resumed.params.tensors()[key], theta), key
+
+
+@pytest.mark.parametrize("batch_size", [None, 700])
+def test_a_run_begun_by_hand_goes_on_by_autograd(small: Split, quick: Config, batch_size: int | None) -> None:
+    config = replace(quick, batch_size=batch_size, n_epochs=8)
+    straight = mf_numpy.fit(small.train, config, backend="numpy")
+    begun = mf_numpy.fit(small.train, replace(config, n_epochs=4))
+    crossed = mf_torch.fit(small.train, config, resume=begun)
+    for key, theta in straight.params.tensors().items():
+        assert relative_difference(crossed.params.tensors()[key], theta) <= TRAJECTORY_TOLERANCE
+
+
+@pytest.mark.parametrize("batch_size", [None, 333])
+def test_whole_fits_agree_in_float64(small: Split, quick: Config, batch_size: int | None) -> None:
+    config = replace(quick, batch_size=batch_size)
+    gold = mf_numpy.fit(small.train, config, valid=small.valid, backend="numpy")
+    for name in ("numba", "torch"):
+        mine = FITTERS[name](small.train, config, valid=small.valid)
+        for a, b in zip(mine.history, gold.history, strict=True):
+            assert a.objective == pytest.approx(b.objective, rel=TRAJECTORY_TOLERANCE)
+            assert a.train_rmse == pytest.approx(b.train_rmse, rel=TRAJECTORY_TOLERANCE)
+            assert a.valid_rmse == pytest.approx(b.valid_rmse, rel=TRAJECTORY_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_float32_drift_is_the_float64_drift_times_the_ratio_of_roundings(
+    small: Split, quick: Config, name: str
+) -> None:
+    """Both drifts are rounding errors carried by the same dynamics, so they scale as eps does.
+
+    The float64 drift is measured by moving the start by eps64, many times over, which shakes every sum; the
+    largest of 20 such drifts, times eps32/eps64, bounds float32 with a factor 2 for its own roundings per step.
+    """
+    gold = mf_numpy.fit(small.train, quick, backend="numpy").params.tensors()
+    narrow = FITTERS[name](small.train, replace(quick, dtype="float32")).params.tensors()
+    rng = np.random.default_rng(0)
+    drift = {key: 0.0 for key in gold}
+    engine = NumpyEngine("numpy")
+    whole = engine.load(small.train, quick)
+    for _ in range(20):
+        state = mf_numpy.init(small.train, quick)
+        for _ in range(quick.n_epochs):
+            # Every step's result is rounded to eps64 anew, as float32 rounds to eps32.
+            shaken = {
+                key: theta * (1 + np.finfo(np.float64).eps * rng.uniform(-1, 1, theta.shape))
+                for key, theta in state.params.tensors().items()
+            }
+            state = engine.next_epoch(
+                engine.step(replace(state, params=state.params.with_tensors(shaken)), whole, quick)
+            )
+        for key, theta in state.params.tensors().items():
+            drift[key] = max(drift[key], relative_difference(theta, gold[key]))
+    ratio = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
+    for key in gold:
+        assert relative_difference(narrow[key].astype(np.float64), gold[key]) <= 2 * drift[key] * ratio, key
