@@ -32,18 +32,24 @@ class Config:
     model: Model = _setting("biased", "Eq. 1 with mean and biases, or the post's plain p·q")
     n_factors: int = _setting(32, "K, the length of each factor vector")
     n_epochs: int = _setting(100, "passes over the training ratings")
-    lr: float = _setting(50.0, "η, the step along the velocity; gradients are means over the batch, so hundreds can be fit")
+    lr: float = _setting(
+        50.0, "η, the step along the velocity; gradients are means over the batch, so hundreds can be fit"
+    )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
     momentum: float = _setting(0.9, "β in [0, 1); 0 is plain gradient descent")
-    momentum_form: MomentumForm = _setting("ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole")
+    momentum_form: MomentumForm = _setting(
+        "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
+    )
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(None, "σ, or the upper end of uniform; by default 0.1, or 11/K for uniform")
     dtype: DType = _setting("float32", "precision of parameters and gradients; losses add up in float64")
     seed: int = _setting(0, "seed of the start and of every permutation")
     lr_decay: float = _setting(1.0, "factor on lr after every epoch")
-    lr_schedule: tuple[tuple[int, float], ...] = _setting((), "(epoch, factor) pairs: from that epoch on, lr is lr·factor")
+    lr_schedule: tuple[tuple[int, float], ...] = _setting(
+        (), "(epoch, factor) pairs: from that epoch on, lr is lr·factor"
+    )
     patience: int | None = _setting(None, "stop after this many epochs without a better validation RMSE; keep the best")
     min_delta: float = _setting(0.0, "smallest fall of the validation RMSE that counts as better")
     tol: float = _setting(0.0, "converged when the objective's relative change stays below this for 3 epochs")
@@ -75,7 +81,9 @@ class Config:
         if self.init_scale is not None:
             _number("init_scale", self.init_scale, least=0.0)
         if self.init == "mean" and self.model == "biased":
-            raise ConfigError("init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'")
+            raise ConfigError(
+                "init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'"
+            )
         if self.momentum_form == "nesterov" and self.momentum == 0:
             raise ConfigError("momentum_form is 'nesterov' with momentum 0; give a momentum above 0, such as 0.9")
         object.__setattr__(self, "lr_schedule", tuple((int(e), float(f)) for e, f in self.lr_schedule))

@@ -96,14 +96,14 @@ class NumpyEngine:
     def step(self, state: State, batch: Batch, config: Config) -> State:
         lr = config.lr_at(state.epoch + 1)
         tensors = state.params.tensors()
-        if self.backend == "numba":
-            seen = kernels.gradient(state.params, batch, config, state.room)
-            velocity = kernels.update(tensors, state.velocity, seen.gradient, lr, config)
-            return replace(state, velocity=velocity, evaluation=seen)
-        gradient: Callable[..., Evaluation] = loops.gradient if self.backend == "loops" else gradients.gradient
-        update = loops.update if self.backend == "loops" else optim.update
         # An overflow is reported by the training loop as divergence, with the knob to turn.
         with np.errstate(over="ignore", invalid="ignore"):
+            if self.backend == "numba":
+                seen = kernels.gradient(state.params, batch, config, state.room)
+                velocity = kernels.update(tensors, state.velocity, seen.gradient, lr, config)
+                return replace(state, velocity=velocity, evaluation=seen)
+            gradient: Callable[..., Evaluation] = loops.gradient if self.backend == "loops" else gradients.gradient
+            update = loops.update if self.backend == "loops" else optim.update
             seen = gradient(state.params, batch, config)
             moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)
         return replace(state, params=state.params.with_tensors(moved), velocity=velocity, evaluation=seen)

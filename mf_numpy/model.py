@@ -93,9 +93,7 @@ def start(train: Ratings, config: Config) -> Params:
     return Params(p.astype(dtype), q.astype(dtype), b, c, mu=train.mean)
 
 
-def _draw(
-    rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float
-) -> Float[np.ndarray, "rows K"]:
+def _draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:
     scale = config.init_scale
     if config.init == "uniform":
         return rng.uniform(0.0, 11.0 / config.n_factors if scale is None else scale, shape)

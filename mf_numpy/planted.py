@@ -256,8 +256,8 @@ def _allocate(weights: Array, total: int, low: Array, high: Array) -> Array:
 def _fill(rng: np.random.Generator, target: Array, weights: Array, held: Array) -> Array:
     """Distinct pairs, `target` (rows,) in each row, columns drawn by `weights` (columns,) without replacement.
 
-    Pairs travel as sorted keys row·columns + column. Drawing with replacement and rejecting repeats is quick for all but
-    the fullest rows; those are finished by ranking Gumbel-perturbed log-weights, which has the same distribution.
+    Pairs travel as sorted keys row·columns + column. Drawing with replacement and rejecting repeats is quick for all
+    but the fullest rows; those are finished by ranking Gumbel-perturbed log-weights, which has the same distribution.
 
     Args:
         held: keys of pairs already there; they count towards the target.

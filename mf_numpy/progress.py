@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import deque
 from types import TracebackType
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mf_numpy.cli_output import decimals
 from mf_numpy.result import EpochRecord
 
 _PLAIN_LINES = 10
@@ -47,7 +49,9 @@ class Progress:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live is not None:
             self.live.stop()
         elif self.last is not None and self.last.epoch != self.printed:
@@ -69,12 +73,12 @@ class Progress:
         record = self.last
         parts = [
             f"epoch {record.epoch:>{len(str(self.n_epochs))}}/{self.n_epochs}",
-            f"objective {record.objective:.4f}",
-            f"train RMSE {record.train_rmse:.4f}",
+            f"objective {decimals(record.objective)}",
+            f"train RMSE {decimals(record.train_rmse)}",
         ]
         if self.valid_rmse is not None:
-            parts.append(f"valid RMSE {self.valid_rmse:.4f}")
-        parts.append(_pace(sum(self.recent) / len(self.recent)))
+            parts.append(f"valid RMSE {decimals(self.valid_rmse)}")
+        parts.append(_pace(statistics.median(self.recent)))
         left = self.n_epochs - record.epoch
         if left:
             # Wall time, so that evaluation counts too.

@@ -26,7 +26,9 @@ def score_all(params: Params, users: Array) -> Array:
     return out
 
 
-def top_n(params: Params, catalogue: Catalogue, users: Array, n: int, *, with_seen: bool = False) -> tuple[Array, Array]:
+def top_n(
+    params: Params, catalogue: Catalogue, users: Array, n: int, *, with_seen: bool = False
+) -> tuple[Array, Array]:
     """Best items of many users: indices (B, n) int64 and predictions (B, n), best first.
 
     Ties go to the smaller index. Where a user has fewer than n unrated items the rest is index -1 and -inf.
@@ -57,9 +59,7 @@ def top_n(params: Params, catalogue: Catalogue, users: Array, n: int, *, with_se
     return best, values
 
 
-def recommend(
-    params: Params, catalogue: Catalogue, user: Any, n: int = 10, *, with_seen: bool = False
-) -> pd.DataFrame:
+def recommend(params: Params, catalogue: Catalogue, user: Any, n: int = 10, *, with_seen: bool = False) -> pd.DataFrame:
     """A table of the best `n` items of one user (raw id): ``item``, ``title`` when known, ``predicted``.
 
     A user nobody has seen gets the items with the highest bias, or, in the plain model, an error.

@@ -127,7 +127,9 @@ class FitResult:
         values, _ = predict_known_and_cold(self.params, u, i, self.catalogue.mean)
         if clip:
             if self.catalogue.scale is None:
-                raise ValueError("clip was asked for, but the training set declared no scale; read it with scale=(lo, hi)")
+                raise ValueError(
+                    "clip was asked for, but the training set declared no scale; read it with scale=(lo, hi)"
+                )
             values = np.clip(values, *self.catalogue.scale)
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
 

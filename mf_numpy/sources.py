@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from mf_numpy.errors import DataError, nearest
 
@@ -44,17 +44,20 @@ class Source:
         """
         try:
             if self.member is None:
-                with self.path.open("rb") as raw, _gunzipped(raw) as stream:
+                with self.path.open("rb") as file, _gunzipped(file) as stream:
                     yield stream
             else:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as raw:
-                    with _gunzipped(io.BufferedReader(raw)) as stream:
-                        yield stream
+                with (
+                    zipfile.ZipFile(self.path) as archive,
+                    archive.open(self.member) as raw,
+                    _gunzipped(io.BufferedReader(raw)) as stream,
+                ):
+                    yield stream
         except EOFError as error:
             raise DataError(
                 f"{self.label} is cut short: the compressed data end in the middle; download or pack it again"
             ) from error
-        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{self.label} cannot be unpacked ({error}); download or pack it again") from error
 
     def sibling(self, name: str) -> Source | None:
@@ -70,8 +73,7 @@ class Source:
     def line_of(self, row: int, separator: str, n_header_lines: int) -> int:
         """The 1-based line of data row `row` (from 0); blank lines are no rows, but count as lines."""
         with self.open() as stream:
-            records = records(stream, separator)
-            return next(islice(records, row + n_header_lines, None))[0]
+            return next(islice(records(stream, separator), row + n_header_lines, None))[0]
 
 
 def locate(path: str | Path) -> Source:
@@ -92,7 +94,7 @@ def locate(path: str | Path) -> Source:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
-        if not (names and all(n.endswith(".npy") for n in names)):
+        if not (names and all(n.endswith(".npy") for n in names)):  # an NPZ file is a zip archive too
             return Source(path, _ratings_name(names, path.name))
     return Source(path)
 
@@ -122,7 +124,7 @@ def _quoting(separator: str) -> Any:
 def _gunzipped(raw: Any) -> Iterator[IO[bytes]]:
     if raw.peek(2)[:2] == b"\x1f\x8b":
         with gzip.open(raw, "rb") as stream:
-            yield stream  # type: ignore[misc]
+            yield stream
     else:
         yield raw
 
@@ -141,6 +143,6 @@ def _ratings_name(names: Sequence[str], owner: str) -> str:
         if candidates:
             break
     raise DataError(
-        f"{owner} holds {len(names)} files, and it is not clear which are the ratings ({', '.join(names[:8]) or 'none'}); "
+        f"{owner} holds {len(names)} files, and which has the ratings is not clear ({', '.join(names[:8]) or 'none'}); "
         f"give the path of one file, or name it one of {', '.join(_KNOWN_NAMES)}"
     )

@@ -339,7 +339,13 @@ class _Unpacker:
 
 
 def _check_offsets(name: str, offsets: Array, length: int) -> None:
-    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != length or (np.diff(offsets) < 0).any():
+    if (
+        offsets.ndim != 1
+        or not len(offsets)
+        or offsets[0] != 0
+        or offsets[-1] != length
+        or (np.diff(offsets) < 0).any()
+    ):
         raise FileFormatError(f"is damaged: {name!r} does not rise from 0 to {length}")
 
 

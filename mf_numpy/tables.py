@@ -6,82 +6,18 @@ Nothing here judges a rating or an id; `mf_numpy.readers` does.
 from __future__ import annotations
 
 import io
-import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mf_numpy.errors import DataError, choose, nearest
+from mf_numpy.errors import DataError, choose
+from mf_numpy.formats import BINARY, FORMATS, ROLES, Format, find_columns, known_header
 from mf_numpy.ratings import Array
 from mf_numpy.sources import Source, fields_of, records
-
-ROLES = ("user", "item", "rating", "timestamp")
-
-_ALIASES = {
-    "user": "user userid uid userno reviewerid customerid memberid profileid",
-    "item": "item itemid iid movieid movie animeid anime productid bookid isbn asin parentasin artistid trackid songid",
-    "rating": "rating ratings score stars overall value userrating",
-    "timestamp": "timestamp time ts unixtime unixreviewtime ratedat",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """How one kind of rating table is written.
-
-    Attributes:
-        name: what `read_ratings` calls it.
-        separator: between fields, or None for a binary format or one that is found in the first line.
-        columns: column names of a table without a header line.
-        header: columns by which a table with a header is recognised.
-        not_rated: the rating that means "seen, not rated", or None.
-        duplicates: what is done with a second rating of a pair unless the caller says otherwise.
-        scale: smallest and largest rating, or None.
-        item_files: name of the table of titles beside it, if any.
-    """
-
-    name: str
-    separator: str | None = None
-    columns: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    not_rated: float | None = None
-    duplicates: str = "error"
-    scale: tuple[float, float] | None = None
-    item_file: str | None = None
-
-
-FORMATS = {
-    f.name: f
-    for f in (
-        Format(
-            name="anime",
-            separator=",",
-            header=("user_id", "anime_id", "rating"),
-            not_rated=-1.0,
-            duplicates="last",
-            scale=(1.0, 10.0),
-            item_file="anime.csv",
-        ),
-        Format(name="ml-100k", separator="\t", columns=ROLES, scale=(1.0, 5.0), item_file="u.item"),
-        Format(name="ml-dat", separator="::", columns=ROLES, scale=(0.5, 5.0), item_file="movies.dat"),
-        Format(
-            name="ml-csv",
-            separator=",",
-            header=("userId", "movieId", "rating"),
-            scale=(0.5, 5.0),
-            item_file="movies.csv",
-        ),
-        Format(name="csv"),
-        Format(name="tsv", separator="\t"),
-        Format(name="npz"),
-        Format(name="parquet"),
-    )
-}
-_BINARY = ("npz", "parquet")
 
 
 @dataclass(frozen=True)
@@ -89,7 +25,7 @@ class Table:
     """Raw columns of a rating table, before any check.
 
     Attributes:
-        columns: by role (``user``, ``item``, ``rating`` and perhaps ``timestamp``): (rows,) arrays or `pandas.Categorical`.
+        columns: by role (``user``, ``item``, ``rating`` and perhaps ``timestamp``): (rows,) arrays or Categoricals.
         labels: by role, what the table itself calls the column.
         where: names the place of a row (from 0) for an error message, such as "line 7 of rating.csv".
         format: how the table was written.
@@ -108,13 +44,17 @@ class Table:
         return len(self.columns["rating"])
 
     def keep(self, rows: Array) -> Table:
-        """The table at `rows` (positions in rising order), each of which still knows its place."""
+        """Only the rows at `rows` (positions in rising order), each of which still knows its place."""
         whole = self.where
         return replace(
             self,
             columns={role: column[rows] for role, column in self.columns.items()},
             where=lambda row: whole(int(rows[row])),
         )
+
+    def without(self, *roles: str) -> Table:
+        """The table without the columns of some roles."""
+        return replace(self, columns={role: column for role, column in self.columns.items() if role not in roles})
 
     def fault(self, row: int, role: str, problem: str) -> DataError:
         """The error for one bad field: its place, its column, its value, and the `problem` with its cure."""
@@ -142,7 +82,7 @@ def read_table(source: Source, format: str, named: Mapping[str, str | None], id_
     with source.open() as stream:
         start = stream.read(1 << 16)
     binary = _binary_kind(start, source)
-    if (format in _BINARY or binary) and format not in ("auto", binary):
+    if (format in BINARY or binary) and format not in ("auto", binary):
         raise DataError(f"{source.label} is {binary or 'a text file'}, not {format!r}; pass format='auto'")
     if binary == "npz":
         return _read_npz(source, named)
@@ -156,40 +96,27 @@ def table_of_columns(
 ) -> Table:
     """A `Table` of typed columns by their own names, with the roles found among the names."""
     names = list(columns)
-    form = _known_header(names) or form
     at = find_columns(names, named, owner)
+    labels = {role: names[i] for role, i in at.items()}
     return Table(
-        {role: columns[names[i]] for role, i in at.items()}, {role: names[i] for role, i in at.items()}, where, form
+        {role: _plain(columns[label]) for role, label in labels.items()}, labels, where, known_header(names) or form
     )
 
 
-def find_columns(names: Sequence[str], named: Mapping[str, str | None], owner: str) -> dict[str, int]:
-    """Position in `names` of each role; the timestamp may be missing.
-
-    Raises:
-        DataError: a named column that is not there, a role that no column seems to have, or that several seem to have.
-    """
-    found = {}
-    for role in ROLES:
-        wanted = named.get(role)
-        if wanted is not None:
-            if wanted not in names:
-                raise DataError(f"{owner} has no column {wanted!r}; it has {list(names)}.{nearest(wanted, names)}")
-            found[role] = names.index(wanted)
-            continue
-        taken = {named.get(r) for r in ROLES}
-        usual = _ALIASES[role].split()
-        like = [i for i, name in enumerate(names) if name not in taken and re.sub(r"[\W_]", "", name).lower() in usual]
-        if len(like) > 1:
-            raise DataError(
-                f"{owner} has several columns that may be the {role}: {[names[i] for i in like]}; "
-                f"say which with {role}='...'"
-            )
-        if like:
-            found[role] = like[0]
-        elif role != "timestamp":
-            raise DataError(f"{owner} has no {role} column; it has {list(names)}: name it with {role}='...'")
-    return found
+def _plain(column: Any) -> Any:
+    """A pandas column as an array of NumPy's own types, or as a `pandas.Categorical`; other things unchanged."""
+    if not isinstance(column, pd.Series):
+        return column
+    kind = column.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        return pd.Categorical(column)
+    if isinstance(kind, np.dtype):
+        return column.to_numpy()
+    if pd.api.types.is_integer_dtype(kind) and not column.isna().any():
+        return column.to_numpy(dtype=np.int64)
+    if pd.api.types.is_float_dtype(kind):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return column.to_numpy(dtype=object)
 
 
 def _binary_kind(start: bytes, source: Source) -> str | None:
@@ -201,6 +128,8 @@ def _binary_kind(start: bytes, source: Source) -> str | None:
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"PK\x03\x04"):
+        if source.member is None and not zipfile.is_zipfile(source.path):
+            raise DataError(f"{source.label} is a zip archive cut short; download or pack it again")
         return "npz"
     if not start.strip():
         raise DataError(f"{source.label} is empty; give a table with one rating a line")
@@ -212,10 +141,6 @@ def _binary_kind(start: bytes, source: Source) -> str | None:
             "give CSV, TSV, NPZ or Parquet (pickles are never loaded)"
         )
     return None
-
-
-def _known_header(names: Sequence[str]) -> Format | None:
-    return next((f for f in FORMATS.values() if f.header and set(f.header) <= set(names)), None)
 
 
 def _read_npz(source: Source, named: Mapping[str, str | None]) -> Table:
@@ -268,10 +193,11 @@ def _row_of(source: Source) -> Callable[[int], str]:
 def _read_text(
     source: Source, start: bytes, format: str, named: Mapping[str, str | None], id_type: str | None
 ) -> Table:
-    first_line = next(line for line in start.decode("utf-8-sig", errors="replace").splitlines() if line.strip())
-    form, separator, names, n_header_lines = _layout(first_line, format, source)
+    lines = start.decode("utf-8-sig", errors="replace").splitlines()
+    n_blank = next(k for k, line in enumerate(lines) if line.strip())
+    form, separator, names, n_header_lines = _layout(lines[n_blank], format, source)
     at = find_columns(names, named, source.label)
-    columns = _parse(source, separator, len(names), n_header_lines, at, id_type)
+    columns = _parse(source, separator, len(names), n_blank + n_header_lines, at, id_type)
     return Table(
         columns,
         {role: names[i] for role, i in at.items()},
@@ -290,7 +216,7 @@ def _layout(first_line: str, format: str, source: Source) -> tuple[Format, str, 
     fields = fields_of(first_line, separator)
     if len(fields) < 3:
         raise DataError(
-            f"line 1 of {source.label} is {first_line[:80]!r}: fewer than 3 columns when split at {separator!r}; "
+            f"the first line of {source.label} is {first_line[:80]!r}: fewer than 3 columns split at {separator!r}; "
             "give a table of user, item and rating, separated by tab, comma, semicolon, bar or '::'"
         )
     form = FORMATS[format] if format != "auto" else None
@@ -298,7 +224,7 @@ def _layout(first_line: str, format: str, source: Source) -> tuple[Format, str, 
         headerless = form or next((f for f in FORMATS.values() if f.columns and f.separator == separator), None)
         if headerless is None or not headerless.columns or len(fields) > len(headerless.columns):
             raise DataError(
-                f"line 1 of {source.label} is {first_line[:80]!r}, which is data and not a header; "
+                f"the first line of {source.label} is {first_line[:80]!r}, which is data and not a header; "
                 "put a first line with the column names, such as user,item,rating"
             )
         return headerless, separator, list(headerless.columns[: len(fields)]), 0
@@ -306,16 +232,14 @@ def _layout(first_line: str, format: str, source: Source) -> tuple[Format, str, 
         # A first row that is damaged must not be mistaken for a header: these formats have none.
         return form, separator, list(form.columns[: len(fields)]), 0
     if form is None:
-        form = (
-            _known_header(fields) or FORMATS["ml-dat" if separator == "::" else "tsv" if separator == "\t" else "csv"]
-        )
+        form = known_header(fields) or FORMATS["ml-dat" if separator == "::" else "tsv" if separator == "\t" else "csv"]
         if separator == "::":
             return form, separator, list(form.columns[: len(fields)]), 0
     return form, separator, fields, 1
 
 
 def _parse(
-    source: Source, separator: str, width: int, n_header_lines: int, at: Mapping[str, int], id_type: str | None
+    source: Source, separator: str, width: int, skip: int, at: Mapping[str, int], id_type: str | None
 ) -> dict[str, Any]:
     """Columns by role: typed at one go where every field allows it, otherwise as text, for the checks to judge."""
     import pyarrow as pa
@@ -323,22 +247,26 @@ def _parse(
     text = pa.dictionary(pa.int32(), pa.string())
     id_columns = text if id_type == "text" else pa.int64()
     types = {"user": id_columns, "item": id_columns, "rating": pa.float64(), "timestamp": pa.int64()}
-    attempts = [types, {**types, "user": text, "item": text}, {role: text for role in ROLES}]
+    attempts = [types, {**types, "user": text, "item": text}, dict.fromkeys(ROLES, text)]
     for attempt in attempts:
         try:
-            read = _arrow_csv(source, separator, width, n_header_lines, {i: attempt[role] for role, i in at.items()})
+            read = _arrow_csv(source, separator, width, skip, {i: attempt[role] for role, i in at.items()})
         except pa.ArrowInvalid as error:
             failure = error
             continue
         if not len(read):
             raise DataError(f"{source.label} has a header but no rows; give a table with one rating a line")
         if attempt is attempts[-1] or not any(column.null_count for column in read.columns):
-            return {role: _to_numpy(read, str(i)) for role, i in at.items()}
+            columns = {}
+            for role, i in at.items():
+                columns[role] = _to_numpy(read.column(str(i)))
+                read = read.drop_columns(str(i))  # else the whole table would be in memory twice
+            return columns
     _refuse_ragged(source, separator, width)
     raise DataError(f"{source.label} cannot be read ({failure}); save it as UTF-8 text, one rating a line")
 
 
-def _arrow_csv(source: Source, separator: str, width: int, n_header_lines: int, types: Mapping[int, Any]) -> Any:
+def _arrow_csv(source: Source, separator: str, width: int, skip: int, types: Mapping[int, Any]) -> Any:
     """A pyarrow table whose columns are called by their position."""
     import pyarrow.csv as pc
 
@@ -348,7 +276,7 @@ def _arrow_csv(source: Source, separator: str, width: int, n_header_lines: int, 
     with source.open() as stream:
         return pc.read_csv(
             stream,
-            read_options=pc.ReadOptions(column_names=names, skip_rows_after_names=n_header_lines),
+            read_options=pc.ReadOptions(column_names=names, skip_rows=skip),
             parse_options=pc.ParseOptions(delimiter=mark, quote_char='"' if mark in ",;" else False),
             convert_options=pc.ConvertOptions(
                 column_types={str(i): kind for i, kind in types.items()}, include_columns=[str(i) for i in types]
@@ -356,11 +284,10 @@ def _arrow_csv(source: Source, separator: str, width: int, n_header_lines: int, 
         )
 
 
-def _to_numpy(read: Any, name: str) -> Any:
-    """One column of a pyarrow table as an array, or as a `pandas.Categorical` if it is text."""
+def _to_numpy(column: Any) -> Any:
+    """A column of a pyarrow table as an array, or as a `pandas.Categorical` if it is text."""
     import pyarrow as pa
 
-    column = read.column(name)
     if not pa.types.is_dictionary(column.type):
         return column.to_numpy()
     whole = column.unify_dictionaries().combine_chunks()

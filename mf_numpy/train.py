@@ -87,14 +87,14 @@ def run(
     try:
         while here.epoch < config.n_epochs:
             state, record = _epoch(engine, state, whole, here.epoch + 1, config)
-            if not math.isfinite(record.objective):
+            ended = engine.export(state)
+            if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
+                record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, catalogue.mean))
+            if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", _diverged(record, good, config)
                 here = good
                 break
-            good, here = here, engine.export(state)
-            if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
-                scores = score(here.params, valid, catalogue.mean, engine.predict)
-                record = replace(record, valid_rmse=scores.rmse)
+            good, here = here, ended
             history.append(record)
             if config.patience and _best_epoch(history, config) == record.epoch:
                 best = here
@@ -131,6 +131,15 @@ def _epoch(engine: Engine[S], state: S, whole: Batch, epoch: int, config: Config
     return state, EpochRecord(epoch, float(objective), rmse, None, config.lr_at(epoch), seconds)
 
 
+def _valid_rmse(engine: Engine[S], point: State, valid: Holdout, mean: float) -> float | None:
+    """RMSE of the pairs that can be scored: None if there are none, infinity for parameters past all numbers."""
+    if valid.n_scored == 0:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        rmse = score(point.params, valid, mean, engine.predict).rmse
+    return rmse if math.isfinite(rmse) else math.inf
+
+
 def _best_epoch(history: list[EpochRecord], config: Config) -> int:
     """The last epoch whose validation RMSE fell by more than `min_delta` below the best before it; 0 if none."""
     best, epoch = math.inf, 0
@@ -154,7 +163,7 @@ def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status,
 
 def _diverged(record: EpochRecord, good: State, config: Config) -> str:
     return (
-        f"the objective became {record.objective} in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
+        f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
         f"kept. Lower lr (now {record.lr:g}; try {record.lr / 4:g}), or lower momentum (now {config.momentum:g})"
     )
 

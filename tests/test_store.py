@@ -40,7 +40,7 @@ def table(*, text: bool = False, titles: bool = True) -> Ratings:
 
 @pytest.fixture(scope="module")
 def split() -> Iterator[Split]:
-    yield random_split(table(), valid=0.2, seed=1)
+    return random_split(table(), valid=0.2, seed=1)
 
 
 CONFIG = Config(n_factors=3, n_epochs=6, lr=5.0)
@@ -65,7 +65,8 @@ def assert_same(a: FitResult, b: FitResult) -> None:
     assert (a.config, a.history, a.status, a.message) == (b.config, b.history, b.status, b.message)
     assert (a.backend, a.device) == (b.backend, b.device)
     left, right = a.catalogue, b.catalogue
-    assert left.user_ids == right.user_ids and left.item_ids == right.item_ids
+    assert left.user_ids == right.user_ids
+    assert left.item_ids == right.item_ids
     assert left.user_ids.raw.dtype == right.user_ids.raw.dtype
     assert (left.mean, left.scale) == (right.mean, right.scale)
     assert (left.titles is None) == (right.titles is None)
@@ -81,7 +82,9 @@ def assert_same(a: FitResult, b: FitResult) -> None:
 @pytest.mark.parametrize("model", ["plain", "biased"])
 def test_round_trip(tmp_path: Path, text: bool, titles: bool, patience: int | None, model: Any) -> None:
     parts = random_split(table(text=text, titles=titles), valid=0.2, seed=1)
-    config = replace(CONFIG, model=model, lr=60.0, patience=patience, n_epochs=12, lr_schedule=((2, 0.1),), reg=0.1 + 0.2)
+    config = replace(
+        CONFIG, model=model, lr=60.0, patience=patience, n_epochs=12, lr_schedule=((2, 0.1),), reg=0.1 + 0.2
+    )
     result = fit(parts.train, config, valid=parts.valid, backend="numpy")
     result.save(tmp_path / "a.safetensors")
     again = store.load(tmp_path / "a.safetensors")
@@ -154,9 +157,12 @@ def test_odd_values_survive(tmp_path: Path, split: Split) -> None:
     catalogue = replace(result.catalogue, titles=titles, scale=None)
     store.save(replace(result, history=(odd,), params=params, catalogue=catalogue, message='"\n'), tmp_path / "a")
     again = store.load(tmp_path / "a")
-    assert np.array_equal(again.params.P, params.P) and np.signbit(again.params.Q).any()
-    assert again.catalogue.titles is not None and again.catalogue.titles.tolist() == titles.tolist()
-    assert again.catalogue.scale is None and again.message == '"\n'
+    assert np.array_equal(again.params.P, params.P)
+    assert np.signbit(again.params.Q).any()
+    assert again.catalogue.titles is not None
+    assert again.catalogue.titles.tolist() == titles.tolist()
+    assert again.catalogue.scale is None
+    assert again.message == '"\n'
     assert str(asdict(again.history[0])) == str(asdict(odd))
 
 

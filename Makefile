@@ -1,0 +1,45 @@
+# make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
+# make test                                    install once, then the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+ARGS ?=
+
+.PHONY: bench test lint types imports smoke format clean help
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+
+# The stamp makes a second run find everything in place, with no network.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} came; 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+smoke: $(VENV)/.installed
+	$(BIN)/python -m bench --suite smoke --out bench/out/smoke
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) bench/out

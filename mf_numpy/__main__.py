@@ -1,0 +1,35 @@
+"""``python -m mf_numpy``: train and use models with hand-written gradients."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mf_numpy import check, fit
+from mf_numpy.cli import BACKEND_GROUP, build_app, run
+from mf_numpy.engine import Backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which of the hand-written forms of the gradient runs."""
+
+    backend: Annotated[
+        Backend,
+        Parameter(group=BACKEND_GROUP, help="Compiled by Numba, SciPy's sparse products, or loops in plain Python."),
+    ] = "numba"
+
+
+app = build_app(
+    "mf_numpy",
+    about="trained by gradients derived and written out by hand",
+    fit=fit,
+    fit_options=Where,
+    check=check.run,
+)
+
+if __name__ == "__main__":
+    sys.exit(run(app))

@@ -1,0 +1,200 @@
+"""The command ``fit``: read, split, train with a progress line, save, compare with the baselines."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from mf_numpy import store
+from mf_numpy.cli_output import console, decimals, facts, read, table, warn
+from mf_numpy.errors import ConfigError, choose
+from mf_numpy.metrics import Scores
+from mf_numpy.progress import Progress
+from mf_numpy.ratings import Ratings
+from mf_numpy.recipes import RECIPES
+from mf_numpy.result import FitResult
+from mf_numpy.split import Holdout, random_split
+
+INTERRUPTED = 130
+_OTHER_RATINGS = (
+    "cannot resume: these are not the model's training ratings; give the data, --valid and --seed of its fit"
+)
+
+
+def fit(
+    data: str,
+    *,
+    train_with: Callable[..., FitResult],
+    how: Mapping[str, Any],
+    recipe: str | None,
+    default_recipe: str,
+    settings: Mapping[str, Any],
+    valid: float | None,
+    output: str | None,
+    resume: str | None,
+    reader: Mapping[str, Any],
+) -> int:
+    """Fit a model, show its progress and its scores, save it; the exit code says how it ended."""
+    out = console()
+    earlier = None if resume is None else store.load(resume)
+    if earlier is not None and recipe is not None:
+        raise ConfigError("recipe and resume are both given; a resumed model has its own settings, so drop the recipe")
+    base = RECIPES[choose("recipe", recipe or default_recipe, RECIPES)]
+    config = replace(base.config if earlier is None else earlier.config, **_given(settings))
+    first = 0 if earlier is None else earlier.state.epoch
+    if earlier is not None and first >= config.n_epochs:
+        raise ConfigError(f"the model has run {first} epochs already, and n_epochs is {config.n_epochs}; raise it")
+    target = output or resume or "model.safetensors"
+    store.check_writable(target)
+
+    ratings = read(data, reader)
+    share = valid if valid is not None else base.valid if earlier is None else _share_held_out(earlier, ratings)
+    split = _split(ratings, share, config.seed)
+    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    if split.valid is not None:
+        out.print(f"{len(split.valid):,} ratings ({100 * share:.3g} %) are held out, {split.valid.n_cold:,} cold")
+    if earlier is not None:
+        _check_same_ratings(earlier, split.train)
+        out.print(f"going on from {resume} after epoch {first}", soft_wrap=True)
+
+    waiting = (
+        "first epoch (Numba compiles its kernels at first use) …" if how.get("backend") == "numba" else "starting …"
+    )
+    with _Interrupt() as interrupt:
+        with Progress(out, config.n_epochs, first=first, waiting=waiting) as progress:
+            result = train_with(
+                split.train, config, valid=split.valid, callback=progress, resume=earlier, **how
+            )  # fmt: skip
+        # A second Ctrl-C must not lose what the first one asked to keep.
+        interrupt.hold()
+        learned = result.state.epoch > first or result.status == "max_epochs"
+        if learned:
+            store.save(result, target)
+    failed = result.status == "diverged"
+    if failed or interrupt.pressed:
+        out.file.flush()
+        warn(f"{result.status}: {result.message}")
+    else:
+        out.print(f"{result.status}: {result.message}", soft_wrap=True)
+    if not learned:
+        warn("no epoch was finished, so nothing was saved")
+    else:
+        _scores(out, result, split)
+        out.print(f"saved to {target}", soft_wrap=True)
+    return INTERRUPTED if interrupt.pressed else int(failed)
+
+
+class _Sides:
+    """A training side, and perhaps held-out pairs."""
+
+    def __init__(self, train: Ratings, valid: Holdout | None) -> None:
+        self.train = train
+        self.valid = valid
+
+
+def _split(ratings: Ratings, share: float, seed: int) -> _Sides:
+    if share == 0:
+        return _Sides(ratings.compact(), None)
+    parts = random_split(ratings, valid=share, seed=seed)
+    return _Sides(parts.train, parts.valid)
+
+
+def _share_held_out(earlier: FitResult, ratings: Ratings) -> float:
+    """The share that leaves as many training ratings as the model had."""
+    left_out = len(ratings) - len(earlier.catalogue.seen.indices)
+    if left_out < 0:
+        raise ConfigError(_OTHER_RATINGS)
+    return left_out / len(ratings)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "lr_schedule" in given:
+        given["lr_schedule"] = _schedule(given["lr_schedule"])
+    return given
+
+
+def _schedule(text: str) -> tuple[tuple[int, float], ...]:
+    pairs = [part.partition(":") for part in text.split(",") if part]
+    try:
+        return tuple((int(epoch), float(factor)) for epoch, _, factor in pairs)
+    except ValueError:
+        raise ConfigError(
+            f"lr_schedule is {text!r}, but must be epoch:factor pairs with commas between, such as 60:0.3,90:0.1"
+        ) from None
+
+
+def _check_same_ratings(earlier: FitResult, train: Ratings) -> None:
+    seen = earlier.catalogue.seen
+    same = earlier.catalogue.user_ids == train.user_ids and earlier.catalogue.item_ids == train.item_ids
+    if not (same and np.array_equal(seen.indptr, train.csr.indptr) and np.array_equal(seen.indices, train.csr.indices)):
+        raise ConfigError(_OTHER_RATINGS)
+
+
+class _Interrupt:
+    """Ctrl-C as Python's KeyboardInterrupt, remembered; after `hold` it is only remembered."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self.holding = False
+        self.before: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        # Only the main thread may set handlers, and a shell that ignores Ctrl-C for us has its reasons.
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            self.before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def hold(self) -> None:
+        self.holding = True
+
+    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        self.pressed = True
+        if not self.holding:
+            raise KeyboardInterrupt
+
+
+def _scores(out: Console, result: FitResult, split: _Sides) -> None:
+    from mf_numpy.baselines import mean_and_bias_scores
+
+    train = split.train
+    on_train = Holdout(train.users, train.items, train.values)
+    judged = on_train if split.valid is None else split.valid
+    rows: list[tuple[str, Scores | None, Scores]] = [
+        (name, None, scores) for name, scores in mean_and_bias_scores(train, judged).items()
+    ]
+    trained = result.score(on_train)
+    rows.append(("model", trained, trained if split.valid is None else result.score(judged)))
+    if split.valid is None:
+        table(
+            out,
+            ["", "train RMSE", "train MAE", "scored"],
+            [(name, decimals(s.rmse), decimals(s.mae), f"{s.n_scored:,}") for name, _, s in rows],
+        )
+        return
+    table(
+        out,
+        ["", "train RMSE", "valid RMSE", "valid MAE", "scored", "cold"],
+        [
+            (
+                name,
+                "-" if t is None else decimals(t.rmse),
+                decimals(s.rmse),
+                decimals(s.mae),
+                f"{s.n_scored:,}",
+                f"{s.n_cold:,}",
+            )
+            for name, t, s in rows
+        ],
+    )

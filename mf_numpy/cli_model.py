@@ -1,0 +1,251 @@
+"""The commands that use a saved model or look at data; `mf_numpy.cli` gives them their arguments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from mf_numpy import store
+from mf_numpy.check import Check
+from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
+from mf_numpy.config import Config
+from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.ratings import Array, IdMap, Ratings
+from mf_numpy.recipes import RECIPES
+from mf_numpy.result import FitResult
+from mf_numpy.split import Holdout
+
+
+def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None:
+    """Print what a data set looks like, and draw it into a folder when asked."""
+    from mf_numpy import describe as description
+
+    out = console()
+    ratings = read(data, reader)
+    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    frame(out, description.describe(ratings))
+    if plots is not None:
+        for path in description.plot(ratings, plots):
+            out.print(f"drawn: {path}", soft_wrap=True)
+
+
+def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
+    """Score a saved model on a table of ratings."""
+    result = store.load(model)
+    ratings = read(data, reader)
+    catalogue = result.catalogue
+    pairs = Holdout(
+        catalogue.user_ids.encode(ratings.user_ids.raw)[ratings.users],
+        catalogue.item_ids.encode(ratings.item_ids.raw)[ratings.items],
+        ratings.values,
+    )
+    out = console()
+    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    scores = result.score(pairs)
+    table(
+        out,
+        ["pairs", "RMSE", "MAE", "count"],
+        [
+            ("user and item known", decimals(scores.rmse), decimals(scores.mae), f"{scores.n_scored:,}"),
+            ("all, cold ones by mean and bias", decimals(scores.rmse_all), decimals(scores.mae_all), f"{len(pairs):,}"),
+        ],
+    )
+    trained = _n_trained_on(result, pairs)
+    if trained:
+        out.print(
+            f"{trained:,} of these {len(pairs):,} pairs were in the training set, so this is no measure of new ratings",
+            soft_wrap=True,
+        )
+
+
+def _n_trained_on(result: FitResult, pairs: Holdout) -> int:
+    seen, n_items = result.catalogue.seen, len(result.catalogue.item_ids)
+    rows = np.repeat(np.arange(len(seen.indptr) - 1, dtype=np.int64), np.diff(seen.indptr))
+    known = pairs.known
+    return int(np.isin(pairs.users[known] * n_items + pairs.items[known], rows * n_items + seen.indices).sum())
+
+
+def raw_id(ids: IdMap, text: str, what: str) -> Any:
+    """An id typed on the command line, in the type of the model's ids.
+
+    Raises:
+        DataError: text that is no whole number where the ids are.
+    """
+    if ids.is_text:
+        return text
+    try:
+        value = int(text)
+        np.int64(value)
+    except (ValueError, OverflowError):
+        example = f", such as {ids.raw[0]}" if len(ids) else ""
+        raise DataError(f"{what} is {text!r}, but the {what}s of this model are whole numbers{example}") from None
+    return value
+
+
+def predict(model: str, user: str, item: str, *, clip: bool) -> None:
+    """Print one predicted rating."""
+    result = store.load(model)
+    _check_clip(result, clip)
+    ids = result.catalogue
+    made = result.predict([raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")], clip=clip)
+    _warn_unknown(made.n_unknown_users and f"user {user}", made.n_unknown_items and f"item {item}")
+    console().print(decimals(made.values[0]))
+
+
+def predict_pairs(model: str, pairs: str, output: str | None, *, user: str, item: str, clip: bool) -> None:
+    """Predict every pair of a CSV, TSV or Parquet file; write a CSV with the column ``predicted`` added."""
+    result = store.load(model)
+    _check_clip(result, clip)
+    if output is not None:
+        store.check_writable(output)
+    rows = _read_pairs(Path(pairs), user, item)
+    ids = result.catalogue
+    made = result.predict(
+        _column(rows[user], ids.user_ids, user), _column(rows[item], ids.item_ids, item), clip=clip
+    )  # fmt: skip
+    rows["predicted"] = made.values
+    _warn_unknown(
+        made.n_unknown_users and f"the user of {made.n_unknown_users:,} pairs",
+        made.n_unknown_items and f"the item of {made.n_unknown_items:,} pairs",
+    )
+    if output is None:
+        rows.to_csv(sys.stdout, index=False)
+        return
+    with store.replacing(output) as partial:
+        rows.to_csv(partial, index=False)
+    console().print(f"{len(rows):,} predictions saved to {output}", soft_wrap=True)
+
+
+def _check_clip(result: FitResult, clip: bool) -> None:
+    if clip and result.catalogue.scale is None:
+        raise ConfigError("clip is given, but the model's training set declared no scale; fit it with --scale LO HI")
+
+
+def _warn_unknown(*which: Any) -> None:
+    for name in which:
+        if name:
+            warn(f"note: {name} was not in the training set; predicted by the mean and the known side's bias")
+
+
+def _read_pairs(path: Path, user: str, item: str) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        rows = pd.read_parquet(path, columns=None)
+    else:
+        try:
+            # Text, so that ids such as 007 and NA come out as they went in.
+            rows = pd.read_csv(
+                path, sep="\t" if path.suffix in (".tsv", ".tab") else ",", dtype=str, keep_default_na=False
+            )
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise DataError(f"{str(path)!r} is not a table of pairs: {error}; give a CSV with a header") from error
+    for name, flag in ((user, "--user"), (item, "--item")):
+        if name not in rows:
+            have = ", ".join(repr(str(c)) for c in rows.columns)
+            raise DataError(f"{str(path)!r} has no column {name!r}; it has {have}; name the right one with {flag}")
+    return rows
+
+
+def _column(column: pd.Series[Any], ids: IdMap, what: str) -> Array:
+    if ids.is_text:
+        return column.astype(str).to_numpy(dtype=object)
+    if column.dtype.kind in "iu":
+        return column.to_numpy(dtype=np.int64)
+    return np.array([raw_id(ids, str(text), what) for text in column], dtype=np.int64)
+
+
+def recommend(model: str, user: str, *, n: int, with_seen: bool) -> None:
+    """Print the best items of a user."""
+    _recommend(console(), store.load(model), user, n, with_seen)
+
+
+def _recommend(out: Console, result: FitResult, user: str, n: int, with_seen: bool) -> None:
+    who = raw_id(result.catalogue.user_ids, user, "user")
+    best = result.recommend(who, n, with_seen=with_seen)
+    if result.catalogue.user_ids.encode([who])[0] < 0:
+        warn(f"note: user {user} was not in the training set; these are the items with the highest bias")
+    elif len(best) < n:
+        warn(f"note: user {user} has {len(best)} items left to recommend")
+    best["predicted"] = [decimals(value) for value in best["predicted"]]
+    frame(out, best.reset_index(), text=("item", "title"))
+
+
+def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any]) -> None:
+    """Print a user's own ratings beside the predictions, then what to recommend."""
+    result = store.load(model)
+    ratings = read(data, reader)
+    out = console()
+    who = raw_id(ratings.user_ids, user, "user")
+    index = ratings.user_ids.encode([who])[0]
+    if index < 0:
+        raise DataError(f"user {user!r} is not in {data}; its users are such as {ratings.user_ids.raw[:3].tolist()}")
+    view = ratings.csr
+    own = view.order[view.indptr[index] : view.indptr[index + 1]]
+    items, values = ratings.item_ids.raw[ratings.items[own]], ratings.values[own]
+    predicted = result.predict([raw_id(result.catalogue.user_ids, user, "user")] * len(items), items).values
+    order = np.argsort(-values, kind="stable")[:n]
+    out.print(f"{len(own):,} ratings of user {user}, the best {len(order)} of them:")
+    columns = {"item": items, "title": _titles(result, ratings, items), "rating": [f"{v:g}" for v in values]}
+    columns |= {"predicted": [decimals(p) for p in predicted], "difference": [f"{d:+.4f}" for d in predicted - values]}
+    shown = pd.DataFrame({name: column for name, column in columns.items() if column is not None}).iloc[order]
+    frame(out, shown, text=("item", "title"))
+    out.print(f"\nrecommended to user {user}, who has not rated these in training:")
+    _recommend(out, result, user, 10, with_seen=False)
+
+
+def _titles(result: FitResult, ratings: Ratings, items: Array) -> Array | None:
+    if ratings.item_info is not None and "title" in ratings.item_info:
+        return ratings.item_info["title"].reindex(pd.Index(items)).fillna("").to_numpy(dtype=object)
+    if result.catalogue.titles is None:
+        return None
+    at = result.catalogue.item_ids.encode(items)
+    return np.where(at >= 0, result.catalogue.titles[at], "")
+
+
+def recipes() -> None:
+    """Print the recipes and the settings of each."""
+    out = console()
+    for name, recipe in RECIPES.items():
+        out.print(f"{name}: {recipe.about}", soft_wrap=True)
+    shown = [f.name for f in fields(Config)]
+    rows = [(name, *(_setting(getattr(r.config, name)) for r in RECIPES.values())) for name in shown]
+    table(out, ["setting", *RECIPES], [*rows, ("valid", *(r.valid for r in RECIPES.values()))])
+
+
+def _setting(value: object) -> str:
+    return "-" if value in (None, ()) else str(value)
+
+
+def data() -> None:
+    """Print the data sets that have a name, and where each was found."""
+    from mf_numpy import datasets
+
+    frame(console(), datasets.table(), text=("name", "about", "found"))
+
+
+def check(results: Iterable[Check]) -> int:
+    """Print tensor × method tables of relative differences; 1 where one is too large, else 0."""
+    out = console()
+    found = list(results)
+    for kind in dict.fromkeys(c.kind for c in found):
+        these = [c for c in found if c.kind == kind]
+        methods = list(dict.fromkeys(c.method for c in these))
+        cells = {(c.quantity, c.method): f"{c.difference:.1e}" + ("" if c.ok else " !") for c in these}
+        out.print(f"{kind}: largest relative difference from the loops, allowed {these[0].tolerance:g}")
+        quantities = dict.fromkeys(c.quantity for c in these)
+        table(out, ["", *methods], [(q, *(cells.get((q, m), "-") for m in methods)) for q in quantities])
+        out.print()
+    wrong = [c for c in found if not c.ok]
+    for c in wrong:
+        warn(f"failed: {c.kind} {c.quantity} by {c.method} differs by {c.difference:.1e} ({c.where})")
+    if not found:
+        warn("failed: nothing was compared")
+    elif not wrong:
+        out.print(f"all {len(found)} comparisons agree")
+    return int(bool(wrong) or not found)

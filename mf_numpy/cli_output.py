@@ -1,0 +1,73 @@
+"""What every command says its results with: consoles and tables for terminals and pipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mf_numpy.ratings import Ratings
+
+
+def console() -> Console:
+    """Where output goes: as wide as the terminal, and unbroken and without colours in a pipe."""
+    # Made per call: tests and pipes exchange sys.stdout.
+    return _console(sys.stdout)
+
+
+def warn(text: str) -> None:
+    """Say something beside the output."""
+    _console(sys.stderr).print(text, soft_wrap=True)
+
+
+def _console(file: Any) -> Console:
+    return Console(file=file, highlight=False, markup=False, emoji=False, width=None if file.isatty() else 10_000)
+
+
+def read(data: str, options: Mapping[str, Any]) -> Ratings:
+    """The ratings of a data set's name or a file; options that are None are the reader's to choose."""
+    from mf_numpy import datasets
+
+    ratings: Ratings = datasets.load(data, **{name: value for name, value in options.items() if value is not None})
+    return ratings
+
+
+def facts(ratings: Ratings) -> str:
+    """A data set in one line."""
+    parts = [
+        f"{len(ratings):,} ratings",
+        f"{ratings.n_users:,} users",
+        f"{ratings.n_items:,} items",
+        f"density {100 * ratings.density:.3g} %",
+        f"mean {ratings.mean:.4f}",
+    ]
+    if ratings.scale is not None:
+        parts.append(f"scale {ratings.scale[0]:g} to {ratings.scale[1]:g}")
+    return ", ".join(parts)
+
+
+def decimals(number: float) -> str:
+    """A rating or an error: four decimals, or four digits once it has run away."""
+    return f"{number:.4f}" if abs(number) < 1e6 else f"{number:.4g}"
+
+
+def table(out: Console, columns: list[str], rows: Iterable[Iterable[object]], *, text: Iterable[str] = ()) -> None:
+    """Print a table; the first column and those named in `text` are set left, numbers right."""
+    left = {columns[0], *text}
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        grid.add_column(name, justify="left" if name in left else "right", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    out.print(grid)
+
+
+def frame(out: Console, data: Any, *, text: Iterable[str] = ()) -> None:
+    """Print a table of pandas."""
+    shown = pd.DataFrame(data)
+    table(out, [str(name) for name in shown.columns], shown.itertuples(index=False), text=text)
