@@ -53,6 +53,7 @@ class Batch:
 
     @cached_property
     def _pattern(self) -> sp.csr_array:
+        assert self.indptr is not None
         return sp.csr_array((self.values, self.items, self.indptr), shape=self.shape)
 
 
@@ -64,7 +65,7 @@ def full_batch(train: Ratings, config: Config) -> Batch:
 
 
 def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
-    """The permutation of epoch 1, 2, ... (Eq. 7): a function of seed and epoch alone, so a resumed run draws the same."""
+    """The permutation of epoch 1, 2, ... (Eq. 7), from seed and epoch alone: a resumed run draws the same."""
     return np.random.default_rng([config.seed, epoch]).permutation(n_ratings)
 
 

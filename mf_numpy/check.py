@@ -24,7 +24,7 @@ TRAJECTORY_TOLERANCE = 1e-10
 N_STEPS = 200
 
 Method = Callable[[Params, Batch, Config], Tensors]
-Observe = Callable[[Any, Batch, Config], dict[str, Array]]
+Observe = Callable[[Any, Any, Config], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def cases(seed: int = 0) -> Iterator[Case]:
     }
     for kind in ("plain", "biased"):
         for penalty in ("total", "per_rating"):
-            config = Config(model=kind, penalty=penalty, n_factors=3, reg=0.07, dtype="float64", init_scale=0.8)  # type: ignore[arg-type]
+            config = Config(model=kind, penalty=penalty, n_factors=3, reg=0.07, dtype="float64", init_scale=0.8)
             for name, (users, items) in tables.items():
                 ratings = Ratings.of_indices(users, items, rng.integers(1, 11, len(users)), m=m, n=n)
                 params = model.start(ratings, config)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mf_numpy.check import Check
     from mf_numpy.result import FitResult
 
-MISUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+PIPE_CLOSED, MISUSED, INTERRUPTED = 1, 2, 130
 _HELP_WIDTH = 110
 DEFAULT_RECIPE = "biased"
 
@@ -71,10 +71,10 @@ class Reader:
     """How a file of ratings is read; None leaves it to the reader."""
 
     format: Annotated[
-        str | None, Parameter(group=_READER_GROUP, help="How the file is written: csv, tsv, ml-100k, anime, parquet …")
+        str | None, Parameter(group=_READER_GROUP, help="How it is written: anime, ml-100k, ml-dat, ml-csv, csv, tsv, npz, parquet.")
     ] = None
     duplicates: Annotated[
-        str | None, Parameter(group=_READER_GROUP, help="What a pair rated twice counts as: error, last, mean …")
+        str | None, Parameter(group=_READER_GROUP, help="What a pair rated twice is: error, first, last, mean, keep.")
     ] = None
     user: Annotated[str | None, Parameter(group=_READER_GROUP, help="Column of user ids.")] = None
     item: Annotated[str | None, Parameter(group=_READER_GROUP, help="Column of item ids.")] = None
@@ -284,7 +284,7 @@ def _flat(**options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def run(app: App, tokens: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; an expected error is one line on stderr, without traceback.
 
-    0 done; 1 diverged, or a check failed; 2 a wrong argument or file; 130 interrupted; 141 the pipe was closed.
+    0 done; 1 diverged, a check failed, or the pipe was closed; 2 a wrong argument or file; 130 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal's encoding lacks is no reason to fail.
@@ -303,7 +303,7 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _complain(f"{error} See --help.", MISUSED)
     except BrokenPipeError:
-        # The reader has gone; Python would complain once more when it flushes at exit.
+        # Python would complain once more when it flushes at exit. Rich, which prints tables, ends with 1 by itself.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED

@@ -27,13 +27,15 @@ def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None
     """Print what a data set looks like, and draw it into a folder when asked."""
     from mf_numpy import describe as description
 
+    if plots is not None and not Path(plots).is_dir():
+        raise ConfigError(f"plots is {plots!r}, but must be a folder that exists; make it first")
     out = console()
     ratings = read(data, reader)
     out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
-    frame(out, description.describe(ratings))
+    table(out, ["quantity", "value"], description.describe(ratings).lines())
     if plots is not None:
-        for path in description.plot(ratings, plots):
-            out.print(f"drawn: {path}", soft_wrap=True)
+        for name, draw in (("ratings", description.plot_distribution), ("counts", description.plot_counts)):
+            out.print(f"drawn: {draw(ratings, Path(plots) / f'{name}.svg')}", soft_wrap=True)
 
 
 def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
@@ -226,7 +228,23 @@ def data() -> None:
     """Print the data sets that have a name, and where each was found."""
     from mf_numpy import datasets
 
-    frame(console(), datasets.table(), text=("name", "about", "found"))
+    out = console()
+    rows = [(name, known.about, _found(name)) for name, known in datasets.REGISTRY.items()]
+    table(out, ["name", "about", "found"], rows, text=("about", "found"))
+    out.print(f"looked in {' and '.join(str(folder) for folder in _folders())}", soft_wrap=True)
+
+
+def _folders() -> list[Path]:
+    from mf_numpy import datasets
+
+    return [folder for folder in (datasets.find_data_dir(), datasets.cache_dir()) if folder is not None]
+
+
+def _found(name: str) -> str:
+    if name == "planted":
+        return "drawn when asked for"
+    places = [folder / file for folder in _folders() for file in (name, f"{name}.zip")]
+    return next((str(place) for place in places if place.exists()), "not here")
 
 
 def check(results: Iterable[Check]) -> int:

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mf_numpy.errors import DataError
 from mf_numpy.ratings import Ratings
 
 
@@ -33,8 +34,12 @@ def read(data: str, options: Mapping[str, Any]) -> Ratings:
     """The ratings of a data set's name or a file; options that are None are the reader's to choose."""
     from mf_numpy import datasets
 
-    ratings: Ratings = datasets.load(data, **{name: value for name, value in options.items() if value is not None})
-    return ratings
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    try:
+        return datasets.load(data, **given)
+    except DataError as error:
+        # The library speaks of its argument.
+        raise DataError(str(error).replace("download=True", "--download")) from error
 
 
 def facts(ratings: Ratings) -> str:
@@ -48,6 +53,12 @@ def facts(ratings: Ratings) -> str:
     ]
     if ratings.scale is not None:
         parts.append(f"scale {ratings.scale[0]:g} to {ratings.scale[1]:g}")
+    if ratings.notes.get("not_rated"):
+        parts.append(f"{ratings.notes['not_rated']:,} rows without a rating left out")
+    if ratings.notes.get("duplicates"):
+        parts.append(f"{ratings.notes['duplicates']:,} pairs rated twice ({ratings.notes.get('policy')} counts)")
+    if "noise_floor" in ratings.notes:
+        parts.append(f"noise floor {decimals(ratings.notes['noise_floor'])}")
     return ", ".join(parts)
 
 

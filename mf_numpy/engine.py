@@ -41,22 +41,25 @@ class State:
 
 
 class Engine(Protocol[S]):
-    """A backend as the training loop drives it. A state handed to `step` is used up: keep what `step` returns."""
+    """A backend as the training loop drives it; its batches have a length and are otherwise its own.
+
+    A state handed to `step` is used up: keep what `step` returns.
+    """
 
     backend: str
     device: str
     predict: Predictor
 
-    def load(self, train: Ratings, config: Config) -> Batch:
+    def load(self, train: Ratings, config: Config) -> Any:
         """All ratings, where the backend wants them."""
 
-    def start(self, state: State, whole: Batch, config: Config) -> S:
+    def start(self, state: State, whole: Any, config: Config) -> S:
         """The backend's own form of a trajectory point."""
 
-    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+    def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         """The batches of epoch 1, 2, ..."""
 
-    def step(self, state: S, batch: Batch, config: Config) -> S:
+    def step(self, state: S, batch: Any, config: Config) -> S:
         """One gradient and one update with the learning rate of the epoch under way."""
 
     def seen(self, state: S) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,14 +20,12 @@ from mf_numpy.model import Params, Tensors, check_range
 from mf_numpy.objective import Evaluation, penalty_weights
 from mf_numpy.ratings import Array
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 # Sums may be reassociated so that LLVM can vectorise them; infinities and NaN keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-def _jit(function: F) -> F:
-    compiled: F = numba.njit(function, parallel=True, cache=True, fastmath=_FAST, nogil=True)
+def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = numba.njit(function, parallel=True, cache=True, fastmath=_FAST, nogil=True)
     return compiled
 
 

@@ -15,12 +15,14 @@ from mf_numpy.ratings import Array
 
 def squared_loss(predicted: Inexact[np.ndarray, " B"], values: Inexact[np.ndarray, " B"]) -> Inexact[np.ndarray, " B"]:
     """ℓ = (r̂ - r)² of each pair (Eq. 2), in squared rating units."""
-    return (predicted - values) ** 2
+    loss: Array = (predicted - values) ** 2
+    return loss
 
 
 def residual(predicted: Inexact[np.ndarray, " B"], values: Inexact[np.ndarray, " B"]) -> Inexact[np.ndarray, " B"]:
     """E = ∂ℓ/∂r̂ = 2(r̂ - r) at each observed pair (Eq. 3), in rating units."""
-    return 2 * (predicted - values)
+    e: Array = 2 * (predicted - values)
+    return e
 
 
 def penalty_weights(batch: Batch, config: Config) -> tuple[Inexact[np.ndarray, " m"], Inexact[np.ndarray, " n"]]:

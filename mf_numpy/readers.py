@@ -83,8 +83,9 @@ def read_ratings(
     """
     options = _Options(scale=scale, duplicates=duplicates, id_type=id_type, item_info=item_info)
     named = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-    if isinstance(source, str | Path):
-        return _ratings_of(read_table(locate(source), format, named, id_type), options)
+    if isinstance(source, str | Path | Source):
+        file = source if isinstance(source, Source) else locate(source)
+        return _ratings_of(read_table(file, format, named, id_type), options)
     choose("format", format, ["auto", *FORMATS])
     if isinstance(source, pd.DataFrame):
         return _ratings_of(_table_of_frame(source, named), options)
@@ -193,10 +194,12 @@ def _ratings_of(table: Table, options: _Options, id_maps: tuple[IdMap, ...] | No
     scale = options.scale or table.format.scale
     values, table = _check_ratings(table, scale)
     n_rated = len(values)
+    # Millions of raw fields would stay in memory beside what they became, were they not left behind.
+    table = table.without("rating")
     users, user_ids = _encode(table, "user", options.id_type)
+    table = table.without("user")
     items, item_ids = _encode(table, "item", options.id_type)
-    # Millions of raw ids would otherwise stay in memory beside their codes until the end.
-    table = table.without("user", "item", "rating")
+    table = table.without("item")
     if len(user_ids) < 2:
         raise DataError(
             f"all {len(values)} ratings are by the one user {user_ids.raw[0]!r}; factorisation compares users, "
@@ -244,7 +247,8 @@ def _check_ratings(table: Table, scale: tuple[float, float] | None) -> tuple[Arr
     if (marker := table.format.not_rated) is not None and (rated := values != marker).sum() < len(values):
         if not rated.any():
             raise DataError(f"no rating is left: all {len(values)} rows are {marker:g}, which means 'not rated'")
-        values, table = values[rated], table.keep(np.flatnonzero(rated))
+        table = table.keep(np.flatnonzero(rated))
+        values = _numbers(table, "rating")
     if scale is not None and (bad := (values < scale[0]) | (values > scale[1])).any():
         raise table.fault(
             int(np.argmax(bad)),

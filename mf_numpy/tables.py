@@ -41,7 +41,7 @@ class Table:
     source: Source | None = None
 
     def __len__(self) -> int:
-        return len(self.columns["rating"])
+        return len(next(iter(self.columns.values())))
 
     def keep(self, rows: Array) -> Table:
         """Only the rows at `rows` (positions in rising order), each of which still knows its place."""
@@ -261,6 +261,7 @@ def _parse(
             for role, i in at.items():
                 columns[role] = _to_numpy(read.column(str(i)))
                 read = read.drop_columns(str(i))  # else the whole table would be in memory twice
+            pa.default_memory_pool().release_unused()
             return columns
     _refuse_ragged(source, separator, width)
     raise DataError(f"{source.label} cannot be read ({failure}); save it as UTF-8 text, one rating a line")

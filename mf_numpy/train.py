@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def run(
     )  # fmt: skip
 
 
-def _epoch(engine: Engine[S], state: S, whole: Batch, epoch: int, config: Config) -> tuple[S, EpochRecord]:
+def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) -> tuple[S, EpochRecord]:
     objective = squared_error = 0.0
     began = time.perf_counter()
     for batch in engine.batches(whole, epoch, config):
@@ -155,7 +156,7 @@ def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status,
         return "stopped", f"no better validation RMSE in {config.patience} epochs"
     last = [record.objective for record in history[-4:]]
     if config.tol and len(last) == 4:
-        changes = [abs(b - a) <= config.tol * abs(a) for a, b in zip(last, last[1:], strict=False)]
+        changes = [abs(b - a) <= config.tol * abs(a) for a, b in pairwise(last)]
         if all(changes):
             return "converged", f"the objective's relative change stayed below {config.tol:g} for 3 epochs"
     return None

@@ -28,7 +28,7 @@ class MatrixFactorization(nn.Module):
     def __init__(self, params: Params, device: torch.device | str = "cpu") -> None:
         super().__init__()
 
-        def trained(array: np.ndarray) -> nn.Parameter:  # type: ignore[type-arg]
+        def trained(array: np.ndarray) -> nn.Parameter:
             return nn.Parameter(torch.tensor(array, device=device))
 
         self.P = trained(params.P)

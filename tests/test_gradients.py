@@ -130,7 +130,7 @@ def test_float32_gradient_stays_within_the_rounding_of_its_sums(method: str) -> 
     users, items = rng.integers(0, 40, 2000), rng.integers(0, 30, 2000)
     ratings = Ratings.of_indices(users, items, rng.integers(1, 11, 2000), m=40, n=30)
     for penalty in ("total", "per_rating"):
-        wide = Config(n_factors=7, dtype="float64", penalty=penalty, init_scale=0.8)  # type: ignore[arg-type]
+        wide = Config(n_factors=7, dtype="float64", penalty=penalty, init_scale=0.8)
         narrow = replace(wide, dtype="float32")
         params = start(ratings, narrow)
         exact = Params(**{k: v.astype(np.float64) for k, v in params.tensors().items()}, mu=params.mu)

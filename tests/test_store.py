@@ -174,7 +174,7 @@ def test_a_result_without_epochs(tmp_path: Path, split: Split) -> None:
 
 def test_numpy_settings(tmp_path: Path, split: Split) -> None:
     config = replace(CONFIG, n_factors=np.int64(3), lr=np.float32(0.1))  # type: ignore[arg-type]
-    store.save(fit(split.train, config), tmp_path / "a")
+    store.save(replace(fit(split.train, CONFIG), config=config), tmp_path / "a")
     assert store.load(tmp_path / "a").config == config
 
 

@@ -151,7 +151,7 @@ def test_float32_drift_is_the_float64_drift_times_the_ratio_of_roundings(
     gold = mf_numpy.fit(small.train, quick, backend="numpy").params.tensors()
     narrow = FITTERS[name](small.train, replace(quick, dtype="float32")).params.tensors()
     rng = np.random.default_rng(0)
-    drift = {key: 0.0 for key in gold}
+    drift = dict.fromkeys(gold, 0.0)
     engine = NumpyEngine("numpy")
     whole = engine.load(small.train, quick)
     for _ in range(20):

@@ -1,0 +1,56 @@
+"""Floating-point operations and memory traffic of one full-batch iteration: a model, written down to be argued with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One iteration's work for each rating.
+
+    Attributes:
+        flops: additions and multiplications.
+        bytes: bytes that the kernels read and write, as if no factor row stayed in a cache.
+    """
+
+    flops: float
+    bytes: float
+
+
+def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings: int) -> Cost:
+    """Work of one full-batch iteration divided by the N ratings.
+
+    Args:
+        backend: ``loops``, ``numba``, ``numpy`` or ``torch``.
+        n_factors: K.
+        dtype: ``float32`` (s = 4 bytes a number) or ``float64`` (s = 8).
+        rows: m + n, the rows that are updated once an iteration.
+        n_ratings: N.
+
+    Operations, the same for every backend, a rating: 2K for p·q, 3 for μ, b, c, 1 for the error, 1 for E, 2 for the
+    loss, 2K each for dP and dQ, 2 for db and dc: 6K + 9. A row of P or Q costs 9 operations an entry once an
+    iteration (penalty 2, its norm 2, momentum 3, update 2): 9 (K + 1) rows / N.
+
+    Bytes, a rating:
+        loops, numba: the index (4) and the rating (s); q_i read, dq_i read and written (3K s), c_i and dc_i (3 s).
+            p_u and dp_u stay in registers or L1 over a user's ratings.
+        numpy: the same index and rating, twice; the prediction gathers p_u and q_i and writes both and their
+            product (2·2K s + 3K s), and the two sparse products read a row and add to a row (2·3K s);
+            E and its copies, 6 s.
+        torch: 8-byte indices, read four times; forward gathers p_u and q_i (4K s), multiplies (3K s) and sums (K s);
+            backward spreads and multiplies again (2·3K s) and adds into dP and dQ (2·3K s); vectors 10 s.
+    Every backend then passes 9 times over each row's K + 1 numbers and their velocity: 9 s (K + 1) rows / N.
+    Each is a count of what the code names, not of what a cache spares: measured rates can pass the memory's.
+    """
+    s = {"float32": 4, "float64": 8}[dtype]
+    k = n_factors
+    fused = 4 + s + 3 * k * s + 3 * s
+    traffic = {
+        "loops": fused,
+        "numba": fused,
+        "numpy": 2 * (4 + s) + 13 * k * s + 6 * s,
+        "torch": 4 * 8 + s + 20 * k * s + 10 * s,
+    }[backend]
+    once = 9 * (k + 1) * rows / n_ratings
+    return Cost(6 * k + 9 + once, traffic + once * s)

@@ -1,0 +1,91 @@
+"""The recipes on real ratings, held to their bars and to the README's table; skipped without MF_DATA."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mf_numpy
+from mf_numpy import Ratings, datasets, random_split
+from mf_numpy.baselines import mean_and_bias_scores
+from mf_numpy.metrics import Scores
+from mf_numpy.recipes import RECIPES
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def _row(name: str) -> list[float | None]:
+    """The figures of one row of the README's table: mean, bias-only, post, biased."""
+    line = next(x for x in README.read_text(encoding="utf-8").splitlines() if x.startswith(f"| {name} |"))
+    return [float(cell) if re.search(r"\d", cell) else None for cell in line.strip("|").split("|")[1:]]
+
+
+def _same(stated: float | None, measured: float) -> None:
+    # Half a unit of the last digit shown, and as much again for another machine's rounding.
+    assert stated == pytest.approx(measured, abs=0.001)
+
+
+@pytest.fixture(scope="module")
+def anime(data_dir: Path) -> Ratings:
+    return datasets.load(str(data_dir / "anime"))
+
+
+def test_the_post_ends_no_better_than_the_mean(anime: Ratings) -> None:
+    recipe = RECIPES["post"]
+    split = random_split(anime, valid=recipe.valid, seed=0)
+    result = mf_numpy.fit(split.train, recipe.config, valid=split.valid)
+    baselines = mean_and_bias_scores(split.train, split.valid)
+    rmse = result.score(split.valid).rmse
+    assert baselines["mean"].rmse ** 2 == pytest.approx(2.51, abs=0.05)
+    assert rmse**2 == pytest.approx(2.55, abs=0.05)
+    assert rmse > 0.99 * baselines["mean"].rmse
+    row = _row("anime sample, 80/20")
+    _same(row[0], baselines["mean"].rmse)
+    _same(row[1], baselines["bias-only"].rmse)
+    _same(row[2], rmse)
+
+
+def test_biased_on_the_anime_sample(anime: Ratings) -> None:
+    recipe = RECIPES["biased"]
+    split = random_split(anime, valid=recipe.valid, seed=0)
+    scores = mf_numpy.fit(split.train, recipe.config).score(split.valid)
+    assert scores.rmse <= 1.16
+    assert scores.rmse_all <= 1.16
+    baselines = mean_and_bias_scores(split.train, split.valid)
+    row = _row("anime sample, 90/10")
+    _same(row[0], baselines["mean"].rmse)
+    _same(row[1], baselines["bias-only"].rmse)
+    _same(row[3], scores.rmse)
+
+
+def test_biased_on_the_five_official_folds(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MF_DATA", str(data_dir))
+    scores: list[Scores] = []
+    baselines: list[dict[str, Scores]] = []
+    for fold in range(1, 6):
+        split = datasets.ml_100k_fold(fold)
+        scores.append(mf_numpy.fit(split.train, RECIPES["biased"].config).score(split.valid))
+        baselines.append(mean_and_bias_scores(split.train, split.valid))
+    assert np.mean([s.rmse for s in scores]) <= 0.915
+    assert np.mean([s.rmse_all for s in scores]) <= 0.915
+    row = _row("MovieLens 100K, u1–u5")
+    _same(row[0], float(np.mean([b["mean"].rmse for b in baselines])))
+    _same(row[1], float(np.mean([b["bias-only"].rmse for b in baselines])))
+    _same(row[3], float(np.mean([s.rmse for s in scores])))
+
+
+def test_let_us_look_at_the_predictions(anime: Ratings) -> None:
+    split = random_split(anime, valid=0.1, seed=0)
+    result = mf_numpy.fit(split.train, RECIPES["biased"].config)
+    user = int(split.train.user_ids.raw[np.argmax(split.train.user_counts)])
+    rated = split.train.items[split.train.users == split.train.user_ids.encode([user])[0]]
+    predicted = result.predict([user] * len(rated), split.train.item_ids.decode(rated), clip=True).values
+    assert predicted.min() >= 1 and predicted.max() <= 10
+    table = result.recommend(user, 10)
+    assert len(table) == 10
+    assert (table["title"].str.len() > 0).all()
+    assert not set(table["item"]) & set(split.train.item_ids.decode(rated))
+    assert table["predicted"].is_monotonic_decreasing
