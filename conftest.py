@@ -6,10 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 from typing import Any
 
+
+_ROOT = Path(__file__).parent
+_SCRATCH = tempfile.TemporaryDirectory(prefix="mf-documents-")
 
 
 def _run_console(example: Any) -> str | None:
@@ -18,8 +22,8 @@ def _run_console(example: Any) -> str | None:
     for entry in ("\n" + example.parsed.rstrip("\n")).split("\n$ ")[1:]:
         command, _, expected = entry.partition("\n")
         if command.startswith("make "):
-            command, expected = command.replace("make ", "make --dry-run ", 1), "..."  # its target must exist
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, env=shell, cwd=Path(__file__).parent)
+            command, expected = command.replace("make ", f"make -C {_ROOT} --dry-run ", 1), "..."  # the target exists
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, env=shell, cwd=_SCRATCH.name)
         if done.returncode:
             return f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         if expected and not OutputChecker().check_output(expected + "\n", done.stdout, ELLIPSIS):

@@ -71,7 +71,10 @@ class Reader:
     """How a file of ratings is read; None leaves it to the reader."""
 
     format: Annotated[
-        str | None, Parameter(group=_READER_GROUP, help="How it is written: anime, ml-100k, ml-dat, ml-csv, csv, tsv, npz, parquet.")
+        str | None,
+        Parameter(
+            group=_READER_GROUP, help="How it is written: anime, ml-100k, ml-dat, ml-csv, csv, tsv, npz, parquet."
+        ),
     ] = None
     duplicates: Annotated[
         str | None, Parameter(group=_READER_GROUP, help="What a pair rated twice is: error, first, last, mean, keep.")
@@ -83,6 +86,9 @@ class Reader:
         tuple[float, float] | None,
         Parameter(group=_READER_GROUP, help="Smallest and largest rating.", negative=(), metavar="LO HI"),
     ] = None
+    download: Annotated[
+        bool, Parameter(group=_READER_GROUP, help="Fetch a data set of MovieLens that is not here.", negative=())
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

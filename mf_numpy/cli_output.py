@@ -56,7 +56,7 @@ def facts(ratings: Ratings) -> str:
     if ratings.notes.get("not_rated"):
         parts.append(f"{ratings.notes['not_rated']:,} rows without a rating left out")
     if ratings.notes.get("duplicates"):
-        parts.append(f"{ratings.notes['duplicates']:,} pairs rated twice ({ratings.notes.get('policy')} counts)")
+        parts.append(f"{ratings.notes['duplicates']:,} pairs rated twice (policy: {ratings.notes.get('policy')})")
     if "noise_floor" in ratings.notes:
         parts.append(f"noise floor {decimals(ratings.notes['noise_floor'])}")
     return ", ".join(parts)

@@ -48,7 +48,7 @@ class IdMap:
             raise DataError(f"ids have dtype {raw.dtype}; integers and strings are allowed, so convert them first")
         object.__setattr__(self, "raw", raw)
         if not self._index.is_unique:
-            twice = self._index[self._index.duplicated()][0]
+            twice = self._index[self._index.duplicated()].tolist()[0]
             raise DataError(f"id {twice!r} appears twice in an id map; give each id once")
 
     @classmethod
@@ -83,7 +83,7 @@ class IdMap:
         wanted = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple | pd.Series | pd.Index) else list(ids))
         if wanted.size and (wanted.dtype.kind in "OUT") != self.is_text:
             have, got = ("strings", "numbers") if self.is_text else ("integers", "strings")
-            example = wanted.ravel()[0]
+            example = wanted.ravel()[:1].tolist()[0]
             raise DataError(f"id {example!r}: got {got}, but these ids are {have} (such as {self.raw[:1].tolist()})")
         return self._index.get_indexer(pd.Index(wanted)).astype(np.int64)
 

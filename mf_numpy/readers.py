@@ -202,7 +202,7 @@ def _ratings_of(table: Table, options: _Options, id_maps: tuple[IdMap, ...] | No
     table = table.without("item")
     if len(user_ids) < 2:
         raise DataError(
-            f"all {len(values)} ratings are by the one user {user_ids.raw[0]!r}; factorisation compares users, "
+            f"all {len(values)} ratings are by the one user {user_ids.raw.tolist()[0]!r}; factorisation compares users, "
             "so give ratings of at least two (is the user column the right one?)"
         )
     timestamps = _check_timestamps(table)
@@ -213,7 +213,7 @@ def _ratings_of(table: Table, options: _Options, id_maps: tuple[IdMap, ...] | No
     pairs = Pairs.find(users, items, values, len(item_ids))
     if pairs.n_duplicates and policy == "error":
         first, second = pairs.first_repeat
-        whose = (user_ids.raw[users[second]], item_ids.raw[items[second]])
+        whose = tuple(ids.raw[[at[second]]].tolist()[0] for ids, at in ((user_ids, users), (item_ids, items)))
         raise _duplicate_fault(table, pairs, whose, (values[first], values[second]))
     if pairs.n_duplicates and policy != "keep":
         kept, values, timestamps = settle(pairs, policy, values, timestamps)
@@ -376,7 +376,7 @@ def _factorise(column: Any) -> tuple[Array, Array]:
     return codes, np.asarray(fields)
 
 
-def _duplicate_fault(table: Table, pairs: Pairs, whose: tuple[Any, Any], ratings: tuple[float, float]) -> DataError:
+def _duplicate_fault(table: Table, pairs: Pairs, whose: tuple[Any, ...], ratings: tuple[float, float]) -> DataError:
     """The error for the repeated rating that comes first in the table, by user and item `whose`."""
     first, second = pairs.first_repeat
     return DataError(

@@ -38,7 +38,7 @@ RECIPES: Mapping[str, Recipe] = {
             eval_every=10,
         ),
         valid=0.2,
-        about="the blog post's: plain p·q, K = 3, U(0, 11/K), 800 steps of lr 1; it ends no better than the mean",
+        about="the blog post's: plain p·q, K = 3, U(0, 11/K), 800 steps of lr 1; it ends level with the mean",
     ),
     # λ and η were chosen by validation RMSE on a tenth of the training part of MovieLens 100K u1-u5, MovieLens 1M
     # and the anime sample. Trained until Eq. 2 stops falling: its minimum needs no lucky epoch to stop at.

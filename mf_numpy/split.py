@@ -181,7 +181,7 @@ def _translate(ids: IdMap, wanted: IdMap, side: str) -> Array:
     if len(ids) and ids.is_text != wanted.is_text:
         have, got = ("text", "integers") if wanted.is_text else ("integers", "text")
         raise DataError(
-            f"{side} ids are {have} in training but {got} in the held-out table (such as {ids.raw[0]!r}); "
+            f"{side} ids are {have} in training but {got} in the held-out table (such as {ids.raw[:1].tolist()[0]!r}); "
             "read both tables with the same id_type"
         )
     return wanted.encode(ids.raw)

@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -70,7 +71,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         # Made here, so that the file gets the permissions the user's umask asks for.
         os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
+        allowed = stat.S_IMODE(partial.stat().st_mode)
         yield partial
+        # Safetensors puts a file of its own there, which only its owner may read.
+        partial.chmod(allowed)
         _flush(partial)
         os.replace(partial, target)
     except BaseException:

@@ -293,6 +293,39 @@ def test_text_ids(mf: Run, tmp_path: Path) -> None:
     assert mf("predict", "model.safetensors", "--pairs", "pairs.csv")[0] == 0
 
 
+def test_data_sets_are_listed_and_described(
+    mf: Run, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sets" / "ml-1m").mkdir(parents=True)
+    monkeypatch.setenv("MF_DATA", str(tmp_path / "sets"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    code, out, err = mf("data")
+    assert (code, err) == (0, "")
+    found = {line.split()[0]: line for line in out.splitlines()[2:]}
+    assert "drawn when asked for" in found["planted"]
+    assert str(tmp_path / "sets" / "ml-1m") in found["ml-1m"]
+    assert "not here" in found["ml-100k"]
+    code, _, err = mf("describe", "ml-100k")
+    assert code == 2
+    assert "pass --download" in err
+    code, out, _ = mf("describe", data)
+    assert code == 0
+    assert "ratings per user, mean" in out
+    assert "make it first" in mf("describe", data, "--plots", "no")[2]
+    Path("plots").mkdir()
+    assert mf("describe", data, "--plots", "plots")[0] == 0
+    assert sorted(p.name for p in Path("plots").iterdir()) == ["counts.svg", "ratings.svg"]
+
+
+def test_reader_options(mf: Run) -> None:
+    Path("t.csv").write_text("who,what,stars\n1,1,3\n1,1,5\n2,1,4\n2,2,1\n")
+    named = ("--user", "who", "--item", "what", "--rating", "stars")
+    assert "rated" in mf("describe", "t.csv", *named)[2]
+    code, out, _ = mf("describe", "t.csv", *named, "--duplicates", "mean", "--scale", "0", "5")
+    assert code == 0
+    assert "scale 0 to 5, 1 pairs rated twice (policy: mean)" in out
+
+
 def test_titles_are_shown(mf: Run) -> None:
     from mf_numpy import fit
 

@@ -33,7 +33,7 @@ def anime(data_dir: Path) -> Ratings:
     return datasets.load(str(data_dir / "anime"))
 
 
-def test_the_post_ends_no_better_than_the_mean(anime: Ratings) -> None:
+def test_the_post_ends_level_with_the_mean(anime: Ratings) -> None:
     recipe = RECIPES["post"]
     split = random_split(anime, valid=recipe.valid, seed=0)
     result = mf_numpy.fit(split.train, recipe.config, valid=split.valid)

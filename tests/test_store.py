@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -209,6 +211,17 @@ def test_a_link_stays_a_link(saved: Path, split: Split) -> None:
     store.save(result, link)
     assert link.is_symlink()
     assert_same(result, store.load(saved))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_permissions_are_the_umask_s(tmp_path: Path, split: Split, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store.save(fit(split.train, CONFIG), tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
 
 
 def test_save_says_where_it_cannot_write(tmp_path: Path, split: Split) -> None:

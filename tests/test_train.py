@@ -14,6 +14,7 @@ import mf_numpy
 import mf_torch
 from mf_numpy import Config, ConfigError, DataError, FitResult, Ratings, Split, gradients, model
 from mf_numpy.batch import full_batch
+from mf_numpy.planted import DEFAULT, planted
 from mf_numpy.result import EpochRecord
 
 Fit = Callable[..., FitResult]
@@ -194,3 +195,13 @@ def test_numpy_gradient_holds_less_than_three_times_the_data(n_factors: int) -> 
     tracemalloc.stop()
     assert peak < 2 * data + rows + chunk
     assert peak < size * n_factors * 4 or n_factors < 16
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_planted_ratings_are_predicted_within_three_percent_of_their_noise_floor(name: str) -> None:
+    made = planted(DEFAULT)
+    split = mf_numpy.random_split(made.ratings, valid=0.2)
+    config = Config(n_factors=4, reg=0.03, lr=60.0, n_epochs=100, momentum_form="nesterov", eval_every=100)
+    result = BACKENDS[name](split.train, config, valid=split.valid)
+    ratio = result.score(split.valid).rmse / made.noise_floor_of(split.train, split.valid)
+    assert 0.99 < ratio < 1.03
