@@ -11,7 +11,6 @@ from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 from typing import Any
 
-
 _ROOT = Path(__file__).parent
 _SCRATCH = tempfile.TemporaryDirectory(prefix="mf-documents-")
 

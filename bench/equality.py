@@ -38,7 +38,7 @@ def bound(dtype: str, drift: float | None) -> float | None:
     estimates. A wrong gradient is off by far more: it changes the first step by its own relative size.
 
     Args:
-        drift: measured relative float64 drift; None when nothing could be measured, and then a float32 run has no bound.
+        drift: measured relative float64 drift; None when nothing was measured, and then a float32 run has no bound.
     """
     if dtype == "float64":
         return FLOAT64_BOUND

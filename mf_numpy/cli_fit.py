@@ -57,7 +57,7 @@ def fit(
     ratings = read(data, reader)
     share = valid if valid is not None else base.valid if earlier is None else _share_held_out(earlier, ratings)
     split = _split(ratings, share, config.seed)
-    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    out.print(f"{data}: {facts(ratings)}")
     if split.valid is not None:
         out.print(f"{len(split.valid):,} ratings ({100 * share:.3g} %) are held out, {split.valid.n_cold:,} cold")
     if earlier is not None:

@@ -31,7 +31,7 @@ def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None
         raise ConfigError(f"plots is {plots!r}, but must be a folder that exists; make it first")
     out = console()
     ratings = read(data, reader)
-    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    out.print(f"{data}: {facts(ratings)}")
     table(out, ["quantity", "value"], description.describe(ratings).lines())
     if plots is not None:
         for name, draw in (("ratings", description.plot_distribution), ("counts", description.plot_counts)):
@@ -49,7 +49,7 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
         ratings.values,
     )
     out = console()
-    out.print(f"{data}: {facts(ratings)}", soft_wrap=True)
+    out.print(f"{data}: {facts(ratings)}")
     scores = result.score(pairs)
     table(
         out,

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mf_numpy.errors import ConfigError, DataError, nearest
 from mf_numpy.planted import planted
 from mf_numpy.ratings import Ratings
@@ -140,16 +138,6 @@ def official_split(base: str | Path | Source, test: str | Path | Source) -> Spli
         DataError: a table that cannot be used, or ids of different types.
     """
     return hold_out(read_ratings(base), read_ratings(test))
-
-
-def table() -> pd.DataFrame:
-    """The named data sets: columns ``name``, ``about`` and ``found`` (its place, or what to do to get it)."""
-    rows = []
-    for name, known in REGISTRY.items():
-        place = next((str(p) for p in _places(name) if p.exists()), None)
-        otherwise = "embedded" if name == "planted" else "not here: download=True" if known.url else "not here: by hand"
-        rows.append((name, known.about, place or otherwise))
-    return pd.DataFrame(rows, columns=["name", "about", "found"])
 
 
 def find_data_dir() -> Path | None:

@@ -147,22 +147,12 @@ def _distribution(ratings: Ratings) -> Distribution:
     levels, counts = np.unique(ratings.values, return_counts=True)
     if len(levels) <= _MOST_LEVELS:
         return Distribution(tuple(levels.tolist()), tuple(counts.tolist()), None)
-    ends = ratings.scale if ratings.scale is not None else (float(levels[0]), float(levels[-1]))
+    low, high = ratings.scale if ratings.scale is not None else (levels[0], levels[-1])
+    # A declared scale sets round edges, but must not hide a rating outside it.
+    ends = (min(low, float(levels[0])), max(high, float(levels[-1])))
     counts, edges = np.histogram(ratings.values, bins=_N_BINS, range=ends)
     centres = (edges[:-1] + edges[1:]) / 2
     return Distribution(tuple(centres.tolist()), tuple(counts.tolist()), float(edges[1] - edges[0]))
-
-
-def plot(ratings: Ratings, folder: str | Path, *, suffix: str = ".png") -> tuple[Path, Path]:
-    """Draw both plots into `folder`, made if need be, as ``distribution`` and ``counts`` with `suffix`.
-
-    Errors are those of `plot_distribution`.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return (
-        plot_distribution(ratings, Path(folder) / f"distribution{suffix}"),
-        plot_counts(ratings, Path(folder) / f"counts{suffix}"),
-    )
 
 
 def plot_distribution(ratings: Ratings, path: str | Path) -> Path:

@@ -224,8 +224,7 @@ def _draw_pairs(rng: np.random.Generator, config: PlantedConfig) -> tuple[Array,
     m, n = config.n_users, config.n_items
     activity = np.exp(rng.normal(0.0, config.activity_sd, m))
     popularity = (rng.permutation(n) + 1 + n / 20.0) ** -config.popularity_exponent
-    served = min(config.min_ratings, config.n_ratings // n)
-    by_item = _fill(rng, np.full(n, served), activity, np.empty(0, dtype=np.int64))
+    by_item = _fill(rng, np.full(n, config.min_ratings), activity, np.empty(0, dtype=np.int64))
     held = np.sort(by_item % m * n + by_item // m)
     have = np.bincount(held // n, minlength=m)
     extra = _allocate(activity, config.n_ratings - len(held), np.maximum(config.min_ratings - have, 0), n - have)

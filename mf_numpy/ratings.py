@@ -80,7 +80,10 @@ class IdMap:
         Raises:
             DataError: integers asked of a map of strings, or the reverse: every id would be unknown.
         """
-        wanted = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple | pd.Series | pd.Index) else list(ids))
+        listed = ids if isinstance(ids, np.ndarray | pd.Series | pd.Index) else list(ids)
+        # NumPy's own strings lose trailing NULs, and would turn a stray integer among strings into one.
+        has_text = isinstance(listed, list) and any(isinstance(x, str) for x in listed)
+        wanted = np.asarray(listed, dtype=object if has_text else None)
         if wanted.size and (wanted.dtype.kind in "OUT") != self.is_text:
             have, got = ("strings", "numbers") if self.is_text else ("integers", "strings")
             example = wanted.ravel()[:1].tolist()[0]

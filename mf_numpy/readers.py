@@ -7,7 +7,6 @@ row, the column, the value and the cure. Finding and parsing files is for `mf_nu
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mf_numpy.duplicates import POLICIES, Pairs, settle
+from mf_numpy.encode import INTEGER, encode_ids, factorise
 from mf_numpy.errors import ConfigError, DataError, choose
 from mf_numpy.formats import FORMATS, Format
 from mf_numpy.item_info import read_item_info
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.sources import Source, locate
 from mf_numpy.tables import Table, read_table, table_of_columns
-
-_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +59,15 @@ def read_ratings(
     Args:
         source: a path (gzip and zip are unpacked; a folder or archive may hold one ratings file among others), a
             DataFrame, or a sparse matrix whose stored entries, zeros included, are the ratings.
-        format: ``"auto"`` goes by the look of the file. Or a name: ``"anime"`` (Kaggle), ``"ml-100k"`` (u.data),
+        format: of a file; ``"auto"`` goes by its look. Or a name: ``"anime"`` (Kaggle), ``"ml-100k"`` (u.data),
             ``"ml-dat"`` (ratings.dat), ``"ml-csv"`` (ratings.csv), ``"csv"``, ``"tsv"``, ``"npz"``, ``"parquet"``.
         user, item, rating, timestamp: names of the columns, where they are not the usual ones.
         scale: smallest and largest allowed rating. Known formats bring their own; elsewhere None allows all.
         duplicates: a pair rated more than once is an ``"error"`` (default), or its ``"first"`` or ``"last"`` row (in
             the order of the table; ``"last"`` is the default of the anime format), the ``"mean"`` of its ratings (at
             its first row, with its latest timestamp), or ``"keep"`` for all of its rows.
-        id_type: ``"text"`` reads every id as text, ``"int"`` insists on integers, None goes by the table.
+        id_type: ``"text"`` reads every id as text, ``"int"`` insists on integers, None goes by the table
+            (where a file has digits only, these are integers: 007 is 7).
         item_info: a DataFrame indexed by raw item id, or the path of a known table of items. By default the one that
             stands beside a known ratings file; False for none.
 
@@ -196,14 +195,14 @@ def _ratings_of(table: Table, options: _Options, id_maps: tuple[IdMap, ...] | No
     n_rated = len(values)
     # Millions of raw fields would stay in memory beside what they became, were they not left behind.
     table = table.without("rating")
-    users, user_ids = _encode(table, "user", options.id_type)
+    users, user_ids = encode_ids(table, "user", options.id_type)
     table = table.without("user")
-    items, item_ids = _encode(table, "item", options.id_type)
+    items, item_ids = encode_ids(table, "item", options.id_type)
     table = table.without("item")
     if len(user_ids) < 2:
         raise DataError(
-            f"all {len(values)} ratings are by the one user {user_ids.raw.tolist()[0]!r}; factorisation compares users, "
-            "so give ratings of at least two (is the user column the right one?)"
+            f"all {len(values)} ratings are by the one user {user_ids.raw.tolist()[0]!r}; factorisation compares "
+            "users, so give ratings of at least two (is the user column the right one?)"
         )
     timestamps = _check_timestamps(table)
     if id_maps is not None:
@@ -263,15 +262,12 @@ def _check_timestamps(table: Table) -> Array | None:
     column = table.columns.get("timestamp")
     if column is None:
         return None
-    if isinstance(column, pd.Categorical) and table.is_text and not column.isna().any():
-        dates = pd.to_datetime(pd.Index(column.categories), errors="coerce", utc=True, format="ISO8601")
-        if not dates.isna().any() and not all(map(_INTEGER.fullmatch, column.categories)):
-            column = np.asarray(dates.tz_localize(None), dtype="datetime64[s]")[column.codes]
-    if getattr(column, "dtype", None) is not None and getattr(column.dtype, "kind", "") == "M":
-        times = np.asarray(column, dtype="datetime64[s]")
-        if (bad := np.isnat(times)).any():
+    if table.is_text and isinstance(column, pd.Categorical):
+        column = _dates(column)
+    if isinstance(column, np.ndarray) and column.dtype.kind == "M":
+        if (bad := np.isnat(column)).any():
             raise table.fault(int(np.argmax(bad)), "timestamp", "is missing; mend or drop that row")
-        return times.astype(np.int64)
+        return column.astype("datetime64[s]").astype(np.int64)
     if isinstance(column, np.ndarray) and column.dtype.kind in "iu":
         return column.astype(np.int64)
     seconds = _numbers(table, "timestamp")
@@ -280,6 +276,15 @@ def _check_timestamps(table: Table) -> Array | None:
             int(np.argmax(bad)), "timestamp", "is not a time; give whole seconds since 1970 or ISO dates in every row"
         )
     return seconds.astype(np.int64)
+
+
+def _dates(column: pd.Categorical) -> Any:
+    """The column as datetime64 where every field is an ISO date, and otherwise as it came."""
+    fields = column.categories
+    if column.isna().any() or any(map(INTEGER.fullmatch, fields)):
+        return column
+    dates = pd.to_datetime(pd.Index(fields), errors="coerce", utc=True, format="ISO8601")
+    return column if dates.isna().any() else dates.tz_localize(None).to_numpy()[column.codes]
 
 
 def _numbers(table: Table, role: str) -> Array:
@@ -291,7 +296,7 @@ def _numbers(table: Table, role: str) -> Array:
     column = table.columns[role]
     if isinstance(column, np.ndarray) and column.dtype.kind in "iufb":
         return column.astype(np.float64, copy=False)
-    codes, fields = _factorise(column)
+    codes, fields = factorise(column)
     numbers = np.array([_number(field) for field in fields], dtype=np.float64)
     of_row = np.append(numbers, np.nan)[codes]
     if (bad := np.isnan(of_row)).any():
@@ -306,74 +311,6 @@ def _number(field: Any) -> float:
         return float(field)
     except (TypeError, ValueError):
         return float("nan")
-
-
-def _encode(table: Table, role: str, id_type: str | None) -> tuple[Array, IdMap]:
-    """Index (N,) of each id, and the map of the ids in sorted order: integers by value, text by code point.
-
-    All checks look at the distinct ids only; the row of a bad one is sought when there is one.
-    """
-    codes, fields = _factorise(table.columns[role])
-    blank = np.array(
-        [isinstance(x, str) and not x.strip() for x in fields] if fields.dtype == object else [], dtype=bool
-    )
-    missing = (codes < 0) | np.append(blank if len(blank) else np.zeros(len(fields), bool), False)[codes]
-    if missing.any():
-        raise table.fault(int(np.argmax(missing)), role, f"is no {role} id; drop that row or give it one")
-    raw = _ids_of(fields, table.is_text, id_type)
-    if not isinstance(raw, np.ndarray):
-        bad, problem = raw
-        raise table.fault(int(np.argmax(bad[codes])), role, problem)
-    distinct, rank = np.unique(raw, return_inverse=True)
-    return rank.astype(np.int32)[codes], IdMap(distinct)
-
-
-def _ids_of(fields: Array, is_text: bool, id_type: str | None) -> Array | tuple[Array, str]:
-    """Distinct ids as int64 or as an object array of str; or which of them are bad, and why."""
-    if id_type == "text":
-        return np.array([x if isinstance(x, str) else str(_whole(x)) for x in fields], dtype=object)
-    if fields.dtype.kind in "iu":
-        if (large := fields > np.iinfo(np.int64).max).any():
-            return large, "is an id past the largest 64-bit integer; pass id_type='text'"
-        return fields.astype(np.int64)
-    as_integer = [_integer(x, spelled=is_text or id_type == "int") for x in fields]
-    is_integer = np.array([x is not None for x in as_integer], dtype=bool)
-    if is_integer.all():
-        return np.array(as_integer, dtype=np.int64)
-    if id_type == "int":
-        return ~is_integer, "is not an integer id; pass id_type='text' to read all ids of the table as text"
-    is_string = np.array([isinstance(x, str) for x in fields], dtype=bool)
-    if (neither := ~is_string & ~is_integer).any():
-        return neither, "is neither an integer nor a text id; convert it, or pass id_type='text' to read all as text"
-    if not is_integer.any():
-        return np.array(fields, dtype=object)
-    # Factorised in order of appearance, or in order of first appearance in a file: the first id sets the type.
-    odd = is_integer != is_integer[0]
-    kinds = ("an integer", "text") if is_integer[0] else ("text", "an integer")
-    return odd, f"is {kinds[1]}, but the ids before it are {kinds[0]}; pass id_type='text' to read all as text"
-
-
-def _integer(field: Any, *, spelled: bool) -> int | None:
-    """The field as an integer id, or None; `spelled` allows the spelling of one, such as "7" or "7.0"."""
-    if isinstance(field, str):
-        return int(field.partition(".")[0]) if spelled and _INTEGER.fullmatch(field.strip()) else None
-    whole = _whole(field)
-    return int(whole) if isinstance(whole, int | np.integer) and not isinstance(whole, bool) else None
-
-
-def _whole(field: Any) -> Any:
-    """7 for 7.0: a column of integers with a missing one arrives as floats."""
-    return int(field) if isinstance(field, float) and field.is_integer() else field
-
-
-def _factorise(column: Any) -> tuple[Array, Array]:
-    """Code (N,) of each field, -1 for a missing one, and the distinct fields in order of appearance."""
-    if isinstance(column, pd.Categorical):
-        codes, seen = pd.factorize(np.asarray(column.codes))
-        seen_codes = np.asarray(seen)
-        return np.where(np.append(seen_codes, -1)[codes] < 0, -1, codes), np.asarray(column.categories)[seen_codes]
-    codes, fields = pd.factorize(column)
-    return codes, np.asarray(fields)
 
 
 def _duplicate_fault(table: Table, pairs: Pairs, whose: tuple[Any, ...], ratings: tuple[float, float]) -> DataError:
@@ -396,15 +333,12 @@ def _item_info(asked: pd.DataFrame | str | Path | bool | None, table: Table, ite
     elif isinstance(asked, str | Path):
         info = read_item_info(locate(asked))
     else:
-        beside = _beside(table.source, table.format.item_file)
+        source, name = table.source, table.format.item_file
+        beside = source.sibling(name) if source is not None and name is not None else None
         if beside is None:
             return None
         info = read_item_info(beside)
     if not info.index.is_unique:
-        twice = info.index[info.index.duplicated()][0]
+        twice = info.index[info.index.duplicated()].tolist()[0]
         raise DataError(f"item_info has item {twice!r} twice; give each item one row")
     return info.set_axis(info.index.astype(str), axis=0) if item_ids.is_text else info
-
-
-def _beside(source: Source | None, name: str | None) -> Source | None:
-    return source.sibling(name) if source is not None and name is not None else None

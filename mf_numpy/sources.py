@@ -107,10 +107,14 @@ def records(stream: IO[bytes], separator: str) -> Iterator[tuple[int, list[str]]
     else:
         reader = csv.reader(lines, delimiter=separator, quoting=_quoting(separator))
         split = ((reader.line_num, fields) for fields in reader)
-    yield from ((line, fields) for line, fields in split if any(fields))
+    try:
+        yield from ((line, fields) for line, fields in split if len(fields) > 1 or "".join(fields).strip())
+    finally:
+        lines.detach()  # the stream is its opener's to close
 
 
 def fields_of(line: str, separator: str) -> list[str]:
+    """The fields of one line, without the blanks around them."""
     if len(separator) > 1:
         return [field.strip() for field in line.split(separator)]
     return [field.strip() for field in next(csv.reader([line], delimiter=separator, quoting=_quoting(separator)))]

@@ -112,8 +112,10 @@ def _plain(column: Any) -> Any:
         return pd.Categorical(column)
     if isinstance(kind, np.dtype):
         return column.to_numpy()
+    if isinstance(kind, pd.DatetimeTZDtype):
+        return column.dt.tz_convert(None).to_numpy()
     if pd.api.types.is_integer_dtype(kind) and not column.isna().any():
-        return column.to_numpy(dtype=np.int64)
+        return column.to_numpy(dtype=np.uint64 if pd.api.types.is_unsigned_integer_dtype(kind) else np.int64)
     if pd.api.types.is_float_dtype(kind):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.to_numpy(dtype=object)
@@ -214,28 +216,37 @@ def _layout(first_line: str, format: str, source: Source) -> tuple[Format, str, 
     if separator is None:
         separator = "::" if "::" in first_line else max("\t,;|", key=first_line.count)
     fields = fields_of(first_line, separator)
+    begins = f"the first line of {source.label} is {first_line[:80]!r}"
     if len(fields) < 3:
         raise DataError(
-            f"the first line of {source.label} is {first_line[:80]!r}: fewer than 3 columns split at {separator!r}; "
-            "give a table of user, item and rating, separated by tab, comma, semicolon, bar or '::'"
+            f"{begins}: fewer than 3 columns split at {separator!r}; give a table of user, item and rating, "
+            "separated by tab, comma, semicolon, bar or '::'"
         )
-    form = FORMATS[format] if format != "auto" else None
-    if all(_is_number(field) for field in fields):
-        headerless = form or next((f for f in FORMATS.values() if f.columns and f.separator == separator), None)
-        if headerless is None or not headerless.columns or len(fields) > len(headerless.columns):
-            raise DataError(
-                f"the first line of {source.label} is {first_line[:80]!r}, which is data and not a header; "
-                "put a first line with the column names, such as user,item,rating"
-            )
-        return headerless, separator, list(headerless.columns[: len(fields)]), 0
-    if form is not None and form.columns:
-        # A first row that is damaged must not be mistaken for a header: these formats have none.
+    form = FORMATS[format] if format != "auto" else _recognise(fields, separator)
+    if form.columns:
+        # Such files have no header, so a first row that is damaged must not be mistaken for one.
+        if len(fields) > len(form.columns):
+            raise DataError(f"{begins}: {len(fields)} columns, but {form.name!r} has {', '.join(form.columns)}")
         return form, separator, list(form.columns[: len(fields)]), 0
-    if form is None:
-        form = known_header(fields) or FORMATS["ml-dat" if separator == "::" else "tsv" if separator == "\t" else "csv"]
-        if separator == "::":
-            return form, separator, list(form.columns[: len(fields)]), 0
+    if all(_is_number(field) for field in fields):
+        raise DataError(
+            f"{begins}, which is data and not a header; put a first line with the column names, such as "
+            "user,item,rating"
+        )
     return form, separator, fields, 1
+
+
+def _recognise(fields: list[str], separator: str) -> Format:
+    """The format of a text file by the fields of its first line."""
+    known = known_header(fields)
+    if known is not None:
+        return known
+    if separator == "::":
+        return FORMATS["ml-dat"]
+    if separator == "\t":
+        is_data = all(_is_number(field) for field in fields) and len(fields) <= len(ROLES)
+        return FORMATS["ml-100k" if is_data else "tsv"]
+    return FORMATS["csv"]
 
 
 def _parse(
@@ -273,12 +284,15 @@ def _arrow_csv(source: Source, separator: str, width: int, skip: int, types: Map
 
     # Arrow splits at one character only, so '::' is read as ':' with an empty column between every two.
     step, mark = len(separator), separator[0]
+    is_quoted = mark in ",;"
     names = [str(i // step) if i % step == 0 else f"gap {i}" for i in range((width - 1) * step + 1)]
     with source.open() as stream:
         return pc.read_csv(
             stream,
             read_options=pc.ReadOptions(column_names=names, skip_rows=skip),
-            parse_options=pc.ParseOptions(delimiter=mark, quote_char='"' if mark in ",;" else False),
+            parse_options=pc.ParseOptions(
+                delimiter=mark, quote_char='"' if is_quoted else False, newlines_in_values=is_quoted
+            ),
             convert_options=pc.ConvertOptions(
                 column_types={str(i): kind for i, kind in types.items()}, include_columns=[str(i) for i in types]
             ),

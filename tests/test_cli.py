@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from mf_numpy import Config, FitResult, IdMap, Ratings, store
 from mf_numpy.__main__ import app
@@ -236,6 +238,7 @@ def test_predict_one(mf: Run, model: str) -> None:
 
 def test_predict_clips_to_the_scale(mf: Run, data: str, model: str) -> None:
     result = store.load(model)
+    assert result.params.b is not None
     high = replace(result, params=replace(result.params, b=result.params.b + 9))
     high.save("high")
     assert mf("predict", "high", "3", "4", "--clip")[1] == "5.0000\n"
@@ -343,6 +346,24 @@ def test_titles_are_shown(mf: Run) -> None:
     assert "Éa" in out
     assert "[red]b" in out
     assert "c" * 300 in out
+
+
+def test_a_narrow_terminal_cuts_titles_not_numbers() -> None:
+    from mf_numpy.cli_output import table
+
+    file = io.StringIO()
+    columns = ["rank", "item", "title", "predicted"]
+    table(
+        Console(file=file, width=40),
+        columns,
+        [(1, 20159, "A title of some length " * 3, "9.1234")],
+        text=("item", "title"),
+    )
+    shown = file.getvalue()
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    assert "…" in shown
+    for word in ("rank", "20159", "predicted", "9.1234"):
+        assert word in shown
 
 
 def test_recipes_and_check(mf: Run) -> None:

@@ -41,6 +41,10 @@ def test_asking_for_ids_of_the_other_type_is_an_error_and_not_all_unknown(raw: l
         IdMap(np.array(raw, dtype=object if isinstance(raw[0], str) else None)).encode(other)
 
 
+def test_an_integer_among_strings_is_not_taken_for_its_spelling() -> None:
+    assert IdMap(np.array(["1", "b"], dtype=object)).encode(["b", 1, "1"]).tolist() == [1, -1, 0]
+
+
 @pytest.mark.parametrize("index", [-1, 2])
 def test_decoding_refuses_an_index_out_of_range(index: int) -> None:
     with pytest.raises(IndexError, match=f"index {index} is outside 0..1"):

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import stat
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def table(*, text: bool = False, titles: bool = True) -> Ratings:
 
 
 @pytest.fixture(scope="module")
-def split() -> Iterator[Split]:
+def split() -> Split:
     return random_split(table(), valid=0.2, seed=1)
 
 

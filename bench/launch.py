@@ -1,0 +1,74 @@
+"""Starting a case in a fresh process, and making a reason of whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import machine
+from bench.cases import Case
+from mf_numpy.ratings import Array
+
+Json = dict[str, Any]
+Launch = Callable[[Case, Json, Path], tuple[Json, dict[str, Array]]]
+"""Runs one case: (case, what its CASE.json holds, folder of the data) → its outcome, and arrays by ``epoch/name``."""
+
+TIME_LIMIT = 1800.0
+"""Seconds after which a case counts as hung."""
+
+
+def in_fresh_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Array]]:
+    """Run ``python -m bench.worker`` on one case; never raises for what the worker does. Ctrl-C ends it."""
+    source, target = folder / f"{case.key}.case.json", folder / f"{case.key}.out.json"
+    source.write_text(json.dumps(order), encoding="utf-8")
+    # A session of its own, so that Ctrl-C reaches this process alone, which then decides.
+    with (folder / f"{case.key}.err").open("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", str(source), str(target)],
+            cwd=machine.ROOT,
+            env=machine.environment(order["threads"], folder / "numba"),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout=TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        errors.seek(0)
+        last = errors.read().strip().splitlines()[-1:]
+    if code is None:
+        return _failed(f"no result after {TIME_LIMIT:g} s"), {}
+    if code != 0 or not target.exists():
+        return _failed(": ".join([_meaning(code), *last])), {}
+    outcome: Json = json.loads(target.read_text(encoding="utf-8"))
+    arrays: dict[str, Array] = {}
+    if target.with_suffix(".npz").exists():
+        with np.load(target.with_suffix(".npz")) as file:
+            arrays = {name: file[name] for name in file.files}
+    return outcome, arrays
+
+
+def _failed(reason: str) -> Json:
+    return {"status": "failed", "reason": reason}
+
+
+def _meaning(code: int) -> str:
+    if code >= 0:
+        return f"the worker ended with code {code}"
+    try:
+        return f"the worker was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"the worker was ended by signal {-code}"

@@ -1,0 +1,156 @@
+"""The result file: its schema, how it is written and read, and the verdict in one sentence.
+
+Top level of version 1:
+    schema, schema_version, created (UTC), suite, ok, interrupted, verdict
+    git {commit, dirty} or null, code (SHA-256 of the sources)
+    machine, gpu or null, packages, environment {set, removed}
+    data {name, fingerprint, split, counts, noise_floor or null}, baselines {name: scores}
+    problems {full|slice: {config, n_ratings, n_users, n_items, float64_drift}}, seed
+    rules {float64_bound, safety, eps32_over_eps64, rmse_range or null, rmse_judged}
+    rows [{problem, backend, device, dtype, status: ok|FAILED|not run, reason, check, warm_up, samples_ms, timing,
+           cost, history, final, difference, peak_memory_bytes, peak_cuda_bytes, threads, pools, gpu}]
+
+Numbers that are not finite are null. Nothing in it names a person, a host or a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mf_numpy.errors import FileFormatError
+
+Json = dict[str, Any]
+
+SCHEMA = "mf-bench"
+VERSION = 1
+
+_PATH = re.compile(r"(?<![\w.:/\\<])(?:[A-Za-z]:)?[\\/](?:[^\\/\s'\":,;()]+[\\/])+(?P<name>[^\\/\s'\":,;()]*)")
+
+
+def clean(value: Any) -> Any:
+    """A copy fit for the file: folders cut from every text, numbers that are not finite made None."""
+    if isinstance(value, dict):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if isinstance(value, str):
+        return _PATH.sub(_file_name, value.replace(str(Path.home()), "~"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _file_name(path: re.Match[str]) -> str:
+    # A last part without a suffix may be a folder that bears a person's name.
+    return path["name"] if "." in path["name"] else "<path>"
+
+
+def to_text(result: Json) -> str:
+    """The JSON text of a result, the same for equal results."""
+    return json.dumps(clean(result), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` in one step: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> Json:
+    """Read a result file.
+
+    Raises:
+        FileFormatError: not a result, or of another schema version.
+    """
+    try:
+        result: Json = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FileFormatError(f"{path.name} is not JSON: {error}") from None
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
+        raise FileFormatError(f"{path.name} is no benchmark result; give a result.json that the benchmark wrote")
+    if result.get("schema_version") != VERSION:
+        came = result.get("schema_version")
+        raise FileFormatError(f"{path.name} has schema version {came!r}, but {VERSION} is read here; run it again")
+    return result
+
+
+def timing(samples_ms: list[float], n_ratings: int) -> Json:
+    """Median and spread of the iterations, in ms, and ratings/s at the median."""
+    low, middle, high = statistics.quantiles(samples_ms, n=4, method="inclusive")
+    return {
+        "median_ms": middle,
+        "q1_ms": low,
+        "q3_ms": high,
+        "min_ms": min(samples_ms),
+        "max_ms": max(samples_ms),
+        "ratings_per_s": n_ratings / (middle / 1e3),
+    }
+
+
+def label(row: Json) -> str:
+    """A row's name in a sentence."""
+    place = " on CUDA" if row["device"] == "cuda" else ""
+    part = " (slice)" if row["problem"] == "slice" else ""
+    return f"{row['backend']}{place} {row['dtype']}{part}"
+
+
+def verdict(result: Json) -> str:
+    """What the run found, in one sentence: equality first, then speed, then quality."""
+    ran = [row for row in result["rows"] if row["status"] == "ok"]
+    failed = [row for row in result["rows"] if row["status"] == "FAILED"]
+    start = "Interrupted: " if result["interrupted"] else ""
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return f"{start}FAILED: {label(failed[0])}{more}: {failed[0]['reason']}."
+    if not ran:
+        return f"{start}nothing was measured."
+    parts = [f"{start}all {len(ran)} runs agree with the float64 NumPy reference within their bounds"]
+    parts += [text for text in (_speed(ran), _quality(result, ran)) if text]
+    return "; ".join(parts) + "."
+
+
+def _speed(ran: list[Json]) -> str | None:
+    full = sorted((r for r in ran if r["problem"] == "full"), key=lambda r: -float(r["timing"]["ratings_per_s"]))
+    rivals = [r for r in full if r["dtype"] == full[0]["dtype"] and r is not full[0]]
+    if not rivals:
+        return None
+    best = full[0]
+    compared = []
+    for other in rivals:
+        ratio = best["timing"]["ratings_per_s"] / other["timing"]["ratings_per_s"]
+        # Interquartile ranges that overlap: no claim.
+        if best["timing"]["q3_ms"] < other["timing"]["q1_ms"]:
+            compared.append(f"{ratio:.1f} times {_short(other)}")
+        else:
+            compared.append(f"not clearly faster than {_short(other)}")
+    rate = best["timing"]["ratings_per_s"] / 1e6
+    return f"fastest is {label(best)} at {rate:.1f} M ratings/s, " + ", ".join(compared)
+
+
+def _short(row: Json) -> str:
+    return str(row["backend"]) + (" on CUDA" if row["device"] == "cuda" else " on the CPU")
+
+
+def _quality(result: Json, ran: list[Json]) -> str | None:
+    full = [row for row in ran if row["problem"] == "full"]
+    if not full:
+        return None
+    text = f"validation RMSE {full[0]['final']['valid_rmse']:.4f}"
+    floor, bias = result["data"]["noise_floor"], result["baselines"]["bias-only"]["rmse"]
+    beside = [f"bias-only {bias:.4f}"] + ([] if floor is None else [f"noise floor {floor:.4f}"])
+    return f"{text} ({', '.join(beside)})"
