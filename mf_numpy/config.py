@@ -80,6 +80,11 @@ class Config:
         _number("tol", self.tol, least=0.0)
         if self.init_scale is not None:
             _number("init_scale", self.init_scale, least=0.0)
+        # NumPy scalars become plain numbers, so that a saved configuration reads back as it was.
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, f.name, value.item())
         if self.init == "mean" and self.model == "biased":
             raise ConfigError(
                 "init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'"

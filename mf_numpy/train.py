@@ -83,10 +83,13 @@ def run(
 
     status: Status = "max_epochs"
     message = f"ran all {config.n_epochs} epochs"
+    ended_before = _reason_to_stop(history, config) if history else None
+    if ended_before:
+        status, message = ended_before
     # `good` is the last point from which an epoch's objective was finite; `here` is where this epoch began.
     good = here = engine.export(state)
     try:
-        while here.epoch < config.n_epochs:
+        while here.epoch < config.n_epochs and not ended_before:
             state, record = _epoch(engine, state, whole, here.epoch + 1, config)
             ended = engine.export(state)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):

@@ -205,3 +205,18 @@ def test_planted_ratings_are_predicted_within_three_percent_of_their_noise_floor
     result = BACKENDS[name](split.train, config, valid=split.valid)
     ratio = result.score(split.valid).rmse / made.noise_floor_of(split.train, split.valid)
     assert 0.99 < ratio < 1.03
+
+
+def test_a_run_that_patience_stopped_stays_stopped_when_resumed(fit: Fit, small: Split, quick: Config) -> None:
+    config = replace(quick, n_factors=8, reg=0.0, n_epochs=400, patience=5)
+    stopped = fit(small.train, config, valid=small.valid)
+    again = fit(small.train, config, valid=small.valid, resume=stopped)
+    assert (again.status, again.message) == (stopped.status, stopped.message)
+    assert again.history == stopped.history
+    assert np.array_equal(again.params.P, stopped.params.P)
+
+
+def test_numpy_scalars_in_a_configuration_become_plain_numbers() -> None:
+    config = Config(n_factors=np.int64(3), lr=np.float32(0.5))  # type: ignore[arg-type]
+    assert type(config.n_factors) is int
+    assert type(config.lr) is float
