@@ -27,8 +27,8 @@ def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None
     """Print what a data set looks like, and draw it into a folder when asked."""
     from mf_numpy import describe as description
 
-    if plots is not None and not Path(plots).is_dir():
-        raise ConfigError(f"plots is {plots!r}, but must be a folder that exists; make it first")
+    if plots is not None:
+        Path(plots).mkdir(parents=True, exist_ok=True)
     out = console()
     ratings = read(data, reader)
     out.print(f"{data}: {facts(ratings)}")
