@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 INK, GRID = "#010203", "#040506"
 COLOURS = {"loops": "#8b8f98", "numpy": "#3f88d8", "numba": "#dd7f1f", "torch": "#c9508f", "cuda": "#2fa36f"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -101,7 +101,8 @@ def _learning(result: Json, rows: list[Json]) -> Picture:
     names = ", ".join(_name(row) for row in shown)
     finals = ", ".join(f"{_name(row)} {_number(row['final']['valid_rmse'])}" for row in shown if row["final"])
     about = (
-        f"RMSE against epoch of {names}, in {shown[0]['dtype']}. Equal curves lie on each other: the wide ones are drawn "
+        f"RMSE against epoch of {names}, in {shown[0]['dtype']}. "
+        "Equal curves lie on each other: the wide ones are drawn "
         f"first. Final validation RMSE: {finals}; {', '.join(f'{name} {value:.4f}' for name, value in known)}."
     )
     return _picture("Learning curves, by hand and by autograd", about, draw, "learning")
@@ -129,7 +130,7 @@ def _rates(rows: list[Json]) -> Picture:
         axes.set_yticks(places, names)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("ratings/s (log scale); whiskers: middle half of the iterations")
+        axes.set_xlabel("ratings/s, log scale; whiskers: middle half")
 
     about = "Ratings a second at the median iteration: " + "; ".join(
         f"{name} {_rate(row['timing']['ratings_per_s'])}" for name, row in zip(names, rows, strict=True)
@@ -150,7 +151,8 @@ def _drift(rows: list[Json]) -> Picture:
         for dtype, limit in bounds.items():
             if limit:
                 axes.axhline(limit, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
-                axes.annotate(f"allowed in {dtype}", (1, limit), va="bottom", fontsize=9, xytext=(0, 2), textcoords="offset points")
+                label = f"allowed in {dtype}"
+                axes.annotate(label, (1, limit), va="bottom", fontsize=9, xytext=(0, 2), textcoords="offset points")
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * 10)
@@ -164,7 +166,7 @@ def _drift(rows: list[Json]) -> Picture:
 
 
 def _picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"mf-bench {key}"}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"mf-bench {key}"}):
         figure = Figure(figsize=(5.6, height))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -189,7 +191,9 @@ def _inline(svg: str, key: str, title: str, about: str) -> str:
     assert head is not None and box is not None
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     named = f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-about">{escape(about)}</desc>'
-    opening = f'<svg role="img" aria-labelledby="{key}-title {key}-about" {box.group()} xmlns="http://www.w3.org/2000/svg"'
+    opening = (
+        f'<svg role="img" aria-labelledby="{key}-title {key}-about" {box.group()} xmlns="http://www.w3.org/2000/svg"'
+    )
     opening += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
     return opening + named + re.sub(r"^<svg[^>]*>", "", svg).strip()
 

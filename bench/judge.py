@@ -134,7 +134,8 @@ def _fault(
     if limit is None:
         return "no second float64 backend finished, so the float32 bound is unknown"
     if not difference["largest"] <= limit:
-        return f"parameters or loss differ from the reference by {difference['largest']:.2e}, but at most {limit:.2e} is allowed"
+        off = difference["largest"]
+        return f"parameters or loss differ from the reference by {off:.2e}, but at most {limit:.2e} is allowed"
     expected = problem.outcomes[reference]["final"]
     allowed = equality.rmse_bound(top, difference["params"], case.dtype)
     for side in ("train_rmse", "valid_rmse"):

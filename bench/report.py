@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import equality, table
+from bench import table
 from bench.result import clean, to_text
 
 Json = dict[str, Any]
@@ -25,7 +25,9 @@ def render(result: Json) -> str:
     from bench import figures
 
     result = json.loads(to_text(clean(result)))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return page.render(
         result=result,
@@ -39,7 +41,6 @@ def render(result: Json) -> str:
         problems=result["problems"],
         checks=_checks(result),
         costs=_costs(result),
-        bound_rule=(equality.bound.__doc__ or "").split("\n\n")[1],
         # "<" would let a text end the script element early.
         embedded=to_text(result).replace("<", "\\u003c"),
     )
@@ -53,12 +54,16 @@ def _machine(result: Json) -> list[tuple[str, str]]:
         ("cores", f"{cores['usable']} usable of {cores['logical']} logical, {cores['physical'] or 'unknown'} physical"),
         ("memory", _gib(machine["memory_bytes"])),
         ("GPU", "none seen" if not gpu else ", ".join(f"{g['name']} ({_gib(g['memory_bytes'])})" for g in gpu)),
-        ("system", f"{machine['system']} {machine['system_release']}, {machine['architecture']}, Python {machine['python']}"),
+        ("system", f"{machine['system']} {machine['system_release']}, {machine['architecture']}"),
+        ("Python", machine["python"]),
         ("packages", ", ".join(f"{name} {version}" for name, version in result["packages"].items() if version)),
         ("BLAS", _blas(result)),
         ("threads", ", ".join(f"{name}={value}" for name, value in environment["set"].items())),
         ("removed from the environment", ", ".join(environment["removed"]) or "nothing was there to remove"),
-        ("commit", "not a git checkout" if not git else git["commit"][:12] + (", with changes" if git["dirty"] else "")),
+        (
+            "commit",
+            "not a git checkout" if not git else git["commit"][:12] + (", with changes" if git["dirty"] else ""),
+        ),
         ("code", result["code"][:12]),
         ("data", f"{result['data']['name']}, fingerprint {result['data']['fingerprint'][:12]}"),
         ("finished", result["created"]),

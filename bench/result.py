@@ -105,7 +105,7 @@ def timing(samples_ms: list[float], n_ratings: int) -> Json:
 def label(row: Json) -> str:
     """A row's name in a sentence."""
     place = " on CUDA" if row["device"] == "cuda" else ""
-    part = " (slice)" if row["problem"] == "slice" else ""
+    part = " on the slice" if row["problem"] == "slice" else ""
     return f"{row['backend']}{place} {row['dtype']}{part}"
 
 

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from bench import equality, machine, result, worker
 from bench.cases import (
     PRESETS,
@@ -293,7 +291,6 @@ def main() -> int:
 
     value = os.environ.get
     numbers = {name: int(text) if (text := value(name)) else None for name in ("BENCH_EPOCHS", "BENCH_FACTORS")}
-    np.seterr(all="warn")
     outcome = run_suite(
         value("BENCH_DATA") or "planted",
         value("BENCH_SUITE") or "default",

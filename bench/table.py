@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bench.result import label
+
 Json = dict[str, Any]
 
 
@@ -20,6 +22,7 @@ COLUMNS = (
     Column("backend", False),
     Column("device", False),
     Column("dtype", False),
+    Column("status", False),
     Column("ratings"),
     Column("ms/iteration"),
     Column("middle half (min–max)"),
@@ -30,7 +33,6 @@ COLUMNS = (
     Column("Δ params"),
     Column("Δ loss"),
     Column("allowed"),
-    Column("status", False),
 )
 
 
@@ -40,11 +42,11 @@ def cells(row: Json) -> list[str]:
     spread = "–"
     if timing:
         spread = f"{_ms(timing['q1_ms'])}–{_ms(timing['q3_ms'])} ({_ms(timing['min_ms'])}–{_ms(timing['max_ms'])})"
-    status = row["status"] if not row["reason"] else f"{row['status']}: {row['reason']}"
     return [
         row["backend"],
         row["device"],
         row["dtype"],
+        row["status"],
         f"{row['n_ratings']:,}",
         _ms(timing.get("median_ms")),
         spread,
@@ -55,8 +57,12 @@ def cells(row: Json) -> list[str]:
         _small(difference.get("params")),
         _small(difference.get("loss")),
         _small(difference.get("bound")),
-        status,
     ]
+
+
+def reasons(result: Json) -> list[str]:
+    """Why rows failed or did not run, a line each."""
+    return [f"{label(row)}: {row['status']}, {row['reason']}" for row in result["rows"] if row["status"] != "ok"]
 
 
 def yardsticks(result: Json) -> str:
@@ -81,7 +87,7 @@ def title(result: Json) -> str:
 def plain(result: Json) -> str:
     """The table as text, for a machine without rich."""
     lines = [[column.title for column in COLUMNS]] + [cells(row) for row in result["rows"]]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(COLUMNS) - 1)] + [0]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(COLUMNS))]
     out = [title(result)]
     for line in lines:
         texts = [
@@ -89,7 +95,7 @@ def plain(result: Json) -> str:
             for text, width, column in zip(line, widths, COLUMNS, strict=True)
         ]
         out.append("  ".join(texts).rstrip())
-    return "\n".join([*out, yardsticks(result)])
+    return "\n".join([*out, *reasons(result), yardsticks(result)])
 
 
 def rich(result: Json) -> Any:
@@ -104,15 +110,14 @@ def rich(result: Json) -> Any:
     for column in COLUMNS:
         right = column.numeric
         table.add_column(column.title, justify="right" if right else "left", overflow="fold", no_wrap=False)
-    styles = {"ok": "green", "FAILED": "bold red", "not run": "dim"}
+    styles = {"ok": "", "FAILED": "bold red", "not run": "dim"}
     last = None
     for row in result["rows"]:
         if last not in (None, row["problem"]):
             table.add_section()
         last = row["problem"]
-        *texts, status = cells(row)
-        table.add_row(*(Text(text) for text in texts), Text(status, style=styles[row["status"]]))
-    return Group(table, Text(yardsticks(result)))
+        table.add_row(*cells(row), style=styles[row["status"]])
+    return Group(table, *(Text(line) for line in reasons(result)), Text(yardsticks(result)))
 
 
 def _ms(value: float | None) -> str:

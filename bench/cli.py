@@ -1,0 +1,88 @@
+"""The command line of ``python -m bench``; `bench.suite` does the work and needs neither cyclopts nor rich."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from rich.console import Console
+
+from bench import report as page
+from bench import result, suite, table
+from bench.cases import BACKENDS
+
+OUT = Path(__file__).resolve().parent / "out"
+
+app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
+
+
+@app.default
+def run(
+    *,
+    data: Annotated[str, Parameter(help="planted, anime, ml-100k, ml-1m, or a file of ratings")] = "planted",
+    suite_name: Annotated[
+        str, Parameter(name="--suite", help="default, or smoke for CI: small, never judged by time")
+    ] = "default",
+    epochs: Annotated[int | None, Parameter(help="iterations of the full problem, 5 or more")] = None,
+    n_factors: Annotated[int | None, Parameter(help="K")] = None,
+    lr: Annotated[float | None, Parameter(help="η; by default it follows the largest row's share")] = None,
+    threads: Annotated[int | None, Parameter(help="for every library; by default all usable cores")] = None,
+    only: Annotated[
+        str, Parameter(help=f"comma-separated backends of {', '.join(BACKENDS)}; the reference always runs")
+    ] = "",
+    out: Annotated[Path, Parameter(help="folder for result.json and report.html", show_default=False)] = OUT,
+) -> int:
+    """Check every backend for equality with float64 NumPy, time it, and write a report.
+
+    Exit code: 0, 1 when a row FAILED (never because of time), 2 for a wrong option, 130 after Ctrl-C.
+    """
+    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    outcome = suite.run_suite(
+        data,
+        suite_name,
+        epochs=epochs,
+        n_factors=n_factors,
+        lr=lr,
+        threads=threads,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    paths = suite.write(outcome, out)
+    # A pipe has no width of its own, and the table would be folded at 80 columns.
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table.rich(outcome))
+    console.print()
+    for path in paths:
+        console.print(str(path), soft_wrap=True, markup=False)
+    console.print(outcome["verdict"], soft_wrap=True, markup=False, style="bold")
+    return suite.exit_code(outcome)
+
+
+@app.command
+def report(source: Path, *, out: Annotated[Path | None, Parameter(help="the HTML file")] = None) -> int:
+    """Render the report of an earlier result file again.
+
+    Parameters
+    ----------
+    source
+        A result.json.
+    """
+    target = source.with_name("report.html") if out is None else out
+    result.write_atomically(target, page.render(result.load(source)))
+    Console(highlight=False).print(str(target), soft_wrap=True, markup=False)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except cyclopts.CycloptsError:
+        return 2
+    except (ValueError, OSError) as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
+    return code if isinstance(code, int) else 0
