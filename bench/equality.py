@@ -20,7 +20,7 @@ EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 FLOAT64_BOUND = 1e-10
 """Largest relative difference allowed between two float64 runs: the project's contract for whole trajectories."""
 
-SAFETY = 32.0
+SAFETY = 16.0
 """Factor on the float32 bound, see `bound`."""
 
 

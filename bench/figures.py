@@ -88,9 +88,11 @@ def _learning(result: Json, rows: list[Json]) -> Picture:
         last = max(len(row["history"]) for row in shown)
         for name, value in known:
             axes.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+            # Curves start high and end low: the floor's label has room on the left, the others' on the right.
+            left = name == "noise floor"
             axes.annotate(
-                f"{name} {value:.4f}", (last, value), ha="right", va="bottom", fontsize=9,
-                xytext=(0, 2), textcoords="offset points",
+                f"{name} {value:.4f}", (1 if left else last, value), ha="left" if left else "right", va="bottom",
+                fontsize=9, xytext=(0, 2), textcoords="offset points",
             )  # fmt: skip
         seen = [r[s] for row in shown for r in row["history"] for s in ("valid_rmse", "train_rmse") if r[s] is not None]
         low, high = min(seen + [v for _, v in known]), max(seen + [v for _, v in known])

@@ -132,7 +132,7 @@ def _fault(
     limit = equality.bound(case.dtype, drift)
     difference["bound"] = limit
     if limit is None:
-        return "no second float64 backend finished, so the float32 bound is unknown"
+        return "no second float64 backend agreed with the reference, so the float32 bound is unknown"
     if not difference["largest"] <= limit:
         off = difference["largest"]
         return f"parameters or loss differ from the reference by {off:.2e}, but at most {limit:.2e} is allowed"

@@ -53,12 +53,18 @@ def environment_record(threads: int, before: Mapping[str, str] = os.environ) -> 
     return {"set": dict.fromkeys(THREADS, threads), "removed": [name for name in REMOVED if name in before]}
 
 
-def machine() -> Json:
-    """Processor, cores, memory, operating system and Python."""
+def load_average() -> float | None:
+    """Processes that wanted a core over the last minute, or None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def machine(load: float | None) -> Json:
+    """Processor, cores, memory, operating system and Python; `load` as it was before the first case."""
     return {
         "cpu": _cpu_model(),
         "cores": {"logical": os.cpu_count(), "physical": _psutil("cpu_count", logical=False), "usable": usable_cores()},
         "memory_bytes": _memory(),
+        "load_average": load,
         "system": platform.system(),
         "system_release": platform.release(),
         "architecture": platform.machine(),

@@ -34,6 +34,7 @@ def render(result: Json) -> str:
         title=table.title(result),
         columns=table.COLUMNS,
         rows=[(row, table.cells(row)) for row in result["rows"]],
+        busy=table.busy(result),
         yardsticks=table.yardsticks(result),
         pictures=figures.pictures(result),
         machine=_machine(result),

@@ -139,6 +139,7 @@ def run_suite(
     converged = preset.n_epochs >= PRESETS[suite].n_epochs and lr is None
     allowed = _rmse_range(loaded, preset) if converged else None
 
+    load = machine.load_average()
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="mf-bench-") as name:
         folder = Path(name)
@@ -155,7 +156,8 @@ def run_suite(
             say("interrupted; finished cases are kept")
     for case in cases:
         problems[case.problem].outcomes.setdefault(case, {"status": "not run", "reason": "interrupted"})
-    return _result(loaded, suite, problems, allowed, converged, threads=threads, seed=seed, interrupted=interrupted)
+    ran: Json = {"threads": threads, "seed": seed, "load": load, "interrupted": interrupted}
+    return _result(loaded, suite, problems, allowed, converged, **ran)
 
 
 def _problems(data: Data, preset: Preset, *, seed: int, lr: float | None) -> dict[str, Problem]:
@@ -210,8 +212,10 @@ def _result(
     *,
     threads: int,
     seed: int,
+    load: float | None,
     interrupted: bool,
 ) -> Json:
+    """The result file's content; `load` is the machine's before the first case."""
     rows: list[Json] = []
     described = {}
     for name in ("slice", "full"):
@@ -232,7 +236,7 @@ def _result(
         "verdict": "",
         "git": machine.git(),
         "code": machine.code_hash(),
-        "machine": machine.machine(),
+        "machine": machine.machine(load),
         "gpu": gpu,
         "packages": machine.packages(),
         "environment": machine.environment_record(threads),

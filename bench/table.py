@@ -77,6 +77,16 @@ def yardsticks(result: Json) -> str:
     return f"{text}; not judged: {result['rules']['rmse_not_judged_because']}."
 
 
+def busy(result: Json) -> str | None:
+    """A warning when other work was running on the machine before the first case, or None."""
+    load, cores = result["machine"]["load_average"], result["machine"]["cores"]["usable"]
+    if load is None or load < 0.3 * cores:
+        return None
+    return (
+        f"The machine was busy when this run began (load {load:.1f} on {cores} cores): its times are not to be trusted."
+    )
+
+
 def title(result: Json) -> str:
     """What was run on what."""
     data, config = result["data"], result["problems"]["full"]["config"] if "full" in result["problems"] else None
@@ -95,7 +105,7 @@ def plain(result: Json) -> str:
             for text, width, column in zip(line, widths, COLUMNS, strict=True)
         ]
         out.append("  ".join(texts).rstrip())
-    return "\n".join([*out, *reasons(result), yardsticks(result)])
+    return "\n".join([*out, *_notes(result)])
 
 
 def rich(result: Json) -> Any:
@@ -117,7 +127,11 @@ def rich(result: Json) -> Any:
             table.add_section()
         last = row["problem"]
         table.add_row(*cells(row), style=styles[row["status"]])
-    return Group(table, *(Text(line) for line in reasons(result)), Text(yardsticks(result)))
+    return Group(table, *(Text(line) for line in _notes(result)))
+
+
+def _notes(result: Json) -> list[str]:
+    return [line for line in (*reasons(result), yardsticks(result), busy(result)) if line]
 
 
 def _ms(value: float | None) -> str:

@@ -1,0 +1,362 @@
+"""The benchmark on tiny planted ratings: complete rows, honest failures, and nothing private in what it writes."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import json
+import math
+import re
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import cli, cost, equality, launch, machine, report, result, suite, table, worker
+from bench.cases import Case, choose_cases, snapshots
+from mf_numpy import Config, Ratings
+from mf_numpy.engine import NumpyEngine, State
+from mf_numpy.errors import ConfigError, FileFormatError
+from mf_numpy.model import Params, predict
+from mf_numpy.planted import PlantedConfig
+
+pytest.importorskip("torch")
+
+Json = dict[str, Any]
+TINY = PlantedConfig(n_users=60, n_items=40, n_ratings=1500, n_factors=1, min_ratings=3)
+
+
+def in_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+    """A case without a process of its own, so that a test can reach into it."""
+    outcome, arrays = worker.run_case(order, folder)
+    return json.loads(json.dumps(outcome)), arrays
+
+
+@pytest.fixture(scope="module")
+def tiny() -> suite.Data:
+    return suite.load_data("planted", drawn=TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: suite.Data) -> Json:
+    return suite.run_suite(tiny, "smoke", n_factors=1, launch=in_process)
+
+
+def run(data: suite.Data, start: launch.Launch, only: tuple[str, ...] = ("numpy", "numba"), epochs: int = 50) -> Json:
+    return suite.run_suite(data, "smoke", n_factors=1, epochs=epochs, only=only, launch=start)
+
+
+def row_of(outcome: Json, backend: str, dtype: str) -> Json:
+    found = [r for r in outcome["rows"] if (r["problem"], r["backend"], r["dtype"]) == ("full", backend, dtype)]
+    return dict(found[0])
+
+
+def test_smoke_is_complete_and_equal(finished: Json) -> None:
+    import torch
+
+    asked = [case.to_dict() for case in choose_cases(())]
+    assert [{k: row[k] for k in ("problem", "backend", "device", "dtype")} for row in finished["rows"]] == asked
+    assert finished["ok"]
+    assert suite.exit_code(finished) == 0
+    for row in finished["rows"]:
+        if row["device"] == "cuda" and not torch.cuda.is_available():
+            assert (row["status"], row["reason"]) == ("not run", "no CUDA device")
+            continue
+        assert row["status"] == "ok"
+        assert row["check"]["passed"]
+        assert len(row["samples_ms"]) == len(row["history"]) >= 5
+        assert row["timing"]["min_ms"] <= row["timing"]["median_ms"] <= row["timing"]["max_ms"]
+        assert set(row["warm_up"]) == {"imports_s", "data_s", "first_fit_s"}
+        assert row["difference"]["largest"] <= row["difference"]["bound"]
+    low, high = finished["rules"]["rmse_range"]
+    assert low <= row_of(finished, "torch", "float32")["final"]["valid_rmse"] <= high
+    assert finished["verdict"].startswith("all ")
+
+
+def test_float32_bound_is_the_measured_drift(finished: Json) -> None:
+    drift = max(
+        r["difference"]["largest"]
+        for r in finished["rows"]
+        if r["problem"] == "full" and r["dtype"] == "float64" and r["status"] == "ok"
+    )
+    assert finished["problems"]["full"]["float64_drift"] == drift
+    expected = max(drift, 2.0**-52) * 2.0**29 * equality.SAFETY
+    assert row_of(finished, "torch", "float32")["difference"]["bound"] == expected
+
+
+def test_written_files_are_private_deterministic_and_readable(finished: Json, tmp_path: Path) -> None:
+    json_path, html_path = suite.write(finished, tmp_path)
+    text, page = json_path.read_text("utf-8"), html_path.read_text("utf-8")
+    assert result.load(json_path) == finished
+    assert report.render(finished) == report.render(result.load(json_path)) == page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "result.json"]
+    for private in (str(Path.home()), str(machine.ROOT), str(tmp_path), "/tmp/"):
+        assert private not in text
+    for name in (getpass.getuser(), socket.gethostname()):
+        assert not re.search(rf"[\"/ ]{re.escape(name)}[\"/ ]", text)
+    embedded = re.search(r'<script type="application/json" id="result">(.*?)</script>', page, re.DOTALL)
+    assert embedded is not None
+    assert json.loads(embedded[1]) == finished
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page)
+    assert page.count("<svg") == 3
+    assert finished["verdict"].split(";")[0] in page
+    assert "Date" not in page.split("<svg", 1)[1].split("</svg>", 1)[0]
+
+
+def test_report_of_an_earlier_file_is_the_same(finished: Json, tmp_path: Path) -> None:
+    json_path, html_path = suite.write(finished, tmp_path)
+    assert cli.main(["report", str(json_path), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_bytes() == html_path.read_bytes()
+
+
+def test_tables_show_every_row(finished: Json) -> None:
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table.rich(finished))
+    for text in (table.plain(finished), console.export_text()):
+        lines = text.splitlines()
+        assert sum(line.split()[:1] == ["numba"] and "float64" in line for line in lines) == 1
+        assert "noise floor" in text
+
+
+def test_fresh_processes_and_a_crash_in_one_of_them(tiny: suite.Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+        if case.dtype == "float32" and case.device == "cpu":
+            order = order | {"data": "absent.npz"}
+        elif case.device == "cuda":
+            return {"status": "not run", "reason": "no CUDA device"}, {}
+        return launch.in_fresh_process(case, order, folder)
+
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    outcome = run(tiny, start, only=("torch",))
+    assert outcome["environment"]["removed"] == ["OPENBLAS_CORETYPE"]
+    whole = row_of(outcome, "torch", "float64")
+    assert whole["status"] == "ok"
+    assert whole["threads"]["variables"]["OMP_NUM_THREADS"] == str(machine.usable_cores())
+    assert whole["peak_memory_bytes"] > 0
+    crashed = row_of(outcome, "torch", "float32")
+    assert crashed["status"] == "FAILED"
+    assert crashed["reason"].startswith("FileNotFoundError")
+    assert "absent.npz" in crashed["reason"]
+    assert "/" not in crashed["reason"]
+    assert suite.exit_code(outcome) == 1
+    assert "FAILED" in report.render(outcome)
+
+
+def test_a_dead_worker_is_a_reason(tiny: suite.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dying = tmp_path / "dying"
+    dying.write_text("#!/bin/sh\nkill -9 $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    case = Case("full", "numpy", "cpu", "float64")
+    outcome, arrays = launch.in_fresh_process(case, {"threads": 1}, tmp_path)
+    assert outcome == {"status": "failed", "reason": "the worker was ended by SIGKILL"}
+    assert arrays == {}
+
+
+class TwiceTheFactorTwo(NumpyEngine):
+    """A wrong gradient: the penalty's factor 2 counted twice."""
+
+    def step(self, state: State, batch: Any, config: Config) -> State:
+        return super().step(state, batch, replace(config, reg=2 * config.reg))
+
+
+def test_a_wrong_gradient_fails_before_it_is_timed(tiny: suite.Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = worker.engine_for
+
+    def wrong(backend: str, device: str) -> Any:
+        return TwiceTheFactorTwo("numba") if backend == "numba" else right(backend, device)
+
+    monkeypatch.setattr(worker, "engine_for", wrong)
+    outcome = run(tiny, in_process)
+    for dtype in ("float64", "float32"):
+        row = row_of(outcome, "numba", dtype)
+        assert row["status"] == "FAILED"
+        assert row["reason"].startswith("before timing")
+        assert row["timing"] is None
+    assert suite.exit_code(outcome) == 1
+    assert outcome["verdict"].startswith("FAILED: numba float64")
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float64", 1e-9), ("float32", 1e-3)])
+def test_parameters_out_of_bound_fail(tiny: suite.Data, dtype: str, off: float) -> None:
+    def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+        outcome, arrays = in_process(case, order, folder)
+        if (case.backend, case.dtype) == ("numba", dtype):
+            arrays["50/P"] = arrays["50/P"] * (1 + off)
+        return outcome, arrays
+
+    outcome = run(tiny, start)
+    row = row_of(outcome, "numba", dtype)
+    assert row["status"] == "FAILED"
+    assert "differ from the reference" in row["reason"]
+    assert row["timing"] is not None
+    # Without a float64 run to measure the drift by, no float32 run can be called right.
+    float32 = "FAILED" if dtype == "float64" else "ok"
+    assert [r["status"] for r in outcome["rows"] if r["backend"] == "numpy"] == ["ok", float32]
+    assert suite.exit_code(outcome) == 1
+    assert row["reason"].split(",")[0] in report.render(outcome)
+
+
+@pytest.mark.parametrize(
+    ("backends", "words"),
+    [({"numba"}, "but the reference has"), ({"numpy", "numba"}, "noise floor allows")],
+)
+def test_a_wrong_rmse_fails(tiny: suite.Data, backends: set[str], words: str) -> None:
+    def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+        outcome, arrays = in_process(case, order, folder)
+        if case.backend in backends:
+            outcome["final"]["valid_rmse"] *= 1.5
+        return outcome, arrays
+
+    outcome = run(tiny, start)
+    assert {row["status"] for row in outcome["rows"] if row["backend"] in backends} == {"FAILED"}
+    assert all(words in row["reason"] for row in outcome["rows"] if row["backend"] in backends)
+    assert suite.exit_code(outcome) == 1
+
+
+def test_time_is_never_a_failure(tiny: suite.Data) -> None:
+    def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+        outcome, arrays = in_process(case, order, folder)
+        for record in outcome["history"]:
+            record["seconds"] += 1000.0
+        return outcome, arrays
+
+    assert suite.exit_code(run(tiny, start)) == 0
+
+
+def test_interruption_keeps_what_is_finished(tiny: suite.Data) -> None:
+    def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+        if case.dtype == "float32":
+            raise KeyboardInterrupt
+        return in_process(case, order, folder)
+
+    outcome = run(tiny, start)
+    assert [row["status"] for row in outcome["rows"]] == ["ok", "ok", "not run", "not run"]
+    assert suite.exit_code(outcome) == 130
+    assert outcome["interrupted"]
+    assert outcome["verdict"].startswith("Interrupted: ")
+    report.render(outcome)
+
+
+def test_nothing_finished_still_makes_a_report(tiny: suite.Data) -> None:
+    outcome = run(tiny, lambda case, order, folder: ({"status": "failed", "reason": "no"}, {}))
+    assert suite.exit_code(outcome) == 1
+    assert "<svg" not in report.render(outcome)
+    table.plain(outcome)
+
+
+def test_a_short_run_is_not_judged_by_its_rmse(tiny: suite.Data) -> None:
+    outcome = run(tiny, in_process, epochs=5)
+    assert outcome["rules"]["rmse_range"] is None
+    assert "fewer epochs" in outcome["rules"]["rmse_not_judged_because"]
+    assert suite.exit_code(outcome) == 0
+
+
+def test_choice_of_cases() -> None:
+    assert [case.key for case in choose_cases(("numpy",))] == [
+        "full-numpy-cpu-float64",
+        "full-numba-cpu-float64",
+        "full-numpy-cpu-float32",
+    ]
+    assert {case.device for case in choose_cases(("cuda",)) if case.backend == "torch"} == {"cuda"}
+    with pytest.raises(ConfigError, match="Did you mean 'numpy'"):
+        choose_cases(("nump",))
+    assert snapshots(5) == [1, 2, 3, 4, 5]
+    assert snapshots(80)[-1] == 80
+
+
+def test_wrong_options_end_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--only", "nump"], ["--epochs", "3"], ["--suite", "smke"], ["--data", "no/such/file.csv"]):
+        assert cli.main(arguments) == 2
+    assert "at least 5" in capsys.readouterr().err
+
+
+def test_other_files_are_refused(tmp_path: Path, finished: Json) -> None:
+    path = tmp_path / "x.json"
+    for text, words in (("<", "not JSON"), ("{}", "no benchmark"), (json.dumps(finished | {"schema_version": 9}), "9")):
+        path.write_text(text)
+        with pytest.raises(FileFormatError, match=words):
+            result.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("no file '/home/ann/data/x.csv'", "no file 'x.csv'"),
+        ("in /home/ann: no", "in <path>: no"),
+        (r"C:\Users\ann\x.csv is gone", "x.csv is gone"),
+        ("48.5 M ratings/s, K / N, 1/2, https://a.org/b/c", "48.5 M ratings/s, K / N, 1/2, https://a.org/b/c"),
+    ],
+)
+def test_folders_are_cut_from_texts(text: str, cleaned: str) -> None:
+    assert result.clean({"a": [text, math.inf, 1.0]}) == {"a": [cleaned, None, 1.0]}
+
+
+def test_machine_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert machine.git() is None
+    monkeypatch.setenv("PATH", "")
+    assert machine.git() is None
+
+
+def test_relative_difference_never_hides_a_nan() -> None:
+    one = {"P": np.ones(2)}
+    assert equality.relative(one, one) == 0.0
+    assert equality.relative({"P": np.array([1.0, 3.0])}, {"P": np.array([2.0, 4.0])}) == 0.25
+    assert equality.relative({"P": np.array([1.0, np.nan])}, one) == math.inf
+    assert equality.relative({"Q": np.ones(2)}, one) == math.inf
+    assert equality.relative_each([1.0, None], [1.0, 1.0]) == [0.0, math.inf]
+
+
+def test_rmse_bound_holds_for_random_changes() -> None:
+    rng = np.random.default_rng(0)
+    u, i, values = rng.integers(0, 9, 200), rng.integers(0, 7, 200), rng.normal(3, 1, 200)
+    old = Params(rng.normal(size=(9, 3)), rng.normal(size=(7, 3)), rng.normal(size=9), rng.normal(size=7), mu=3.0)
+
+    def rmse(params: Params) -> float:
+        return float(np.sqrt(np.mean((predict(params, u, i) - values) ** 2)))
+
+    for size in (1e-9, 1e-3, 0.3):
+        moved = {name: x + size * rng.uniform(-1, 1, x.shape) for name, x in old.tensors().items()}
+        new = old.with_tensors(moved)
+        difference = equality.relative(new.tensors(), old.tensors())
+        assert abs(rmse(new) - rmse(old)) <= equality.rmse_bound(old, difference, "float64")
+
+
+def test_rmse_range_needs_more_ratings_than_parameters() -> None:
+    assert equality.rmse_range(1.0, 100, 100, 50) is None
+    found = equality.rmse_range(2.0, 400, 300, 800)
+    assert found is not None
+    assert found == pytest.approx((2.0 * 0.9, 4.0 * 1.1))
+
+
+def test_cost_grows_with_factors_and_autograd_moves_more() -> None:
+    costs = {
+        b: cost.per_rating(b, 8, "float32", rows=10, n_ratings=10**6) for b in ("loops", "numpy", "numba", "torch")
+    }
+    assert costs["numba"].bytes < costs["numpy"].bytes < costs["torch"].bytes
+    assert {round(c.flops) for c in costs.values()} == {6 * 8 + 9}
+
+
+def test_worker_writes_the_reason_of_an_error(tmp_path: Path) -> None:
+    case = {"problem": "full", "backend": "nump", "device": "cpu", "dtype": "float64"}
+    (tmp_path / "case.json").write_text(json.dumps({"case": case, "threads": 1}))
+    assert worker.main([str(tmp_path / "case.json"), str(tmp_path / "out.json")]) == 0
+    outcome = json.loads((tmp_path / "out.json").read_text())
+    assert outcome["reason"].startswith("ConfigError: backend is 'nump'")
+    assert worker.main([]) == 2
+
+
+def test_saved_data_comes_back(tiny: suite.Data, tmp_path: Path) -> None:
+    worker.save_data(tmp_path / "d.npz", tiny.train, tiny.valid)
+    train, valid = worker.load_data(tmp_path / "d.npz")
+    assert isinstance(train, Ratings)
+    assert train.fingerprint == tiny.train.fingerprint
+    assert (train.n_users, train.n_items) == (tiny.train.n_users, tiny.train.n_items)
+    np.testing.assert_array_equal(valid.users, tiny.valid.users)
