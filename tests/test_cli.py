@@ -314,7 +314,9 @@ def test_data_sets_are_listed_and_described(
     code, out, _ = mf("describe", data)
     assert code == 0
     assert "ratings per user, mean" in out
-    assert "make it first" in mf("describe", data, "--plots", "no")[2]
+    new = tmp_path / "not" / "yet"
+    assert mf("describe", data, "--plots", str(new))[0] == 0
+    assert sorted(path.suffix for path in new.iterdir()) == [".svg", ".svg"]
     Path("plots").mkdir()
     assert mf("describe", data, "--plots", "plots")[0] == 0
     assert sorted(p.name for p in Path("plots").iterdir()) == ["counts.svg", "ratings.svg"]
