@@ -77,7 +77,9 @@ def judge(problem: Problem, rmse_range: tuple[float, float] | None) -> tuple[lis
 
 def _blank() -> Json:
     names = ("check", "warm_up", "samples_ms", "timing", "cost", "history", "final", "difference")
-    return dict.fromkeys((*names, "peak_memory_bytes", "peak_cuda_bytes", "threads", "pools", "gpu"))
+    return dict.fromkeys(
+        (*names, "peak_memory_bytes", "peak_cuda_bytes", "threads", "pools", "gpu", "others_busy_cores")
+    )
 
 
 def _time(row: Json, problem: Problem) -> None:

@@ -9,7 +9,9 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +55,37 @@ def environment_record(threads: int, before: Mapping[str, str] = os.environ) -> 
     return {"set": dict.fromkeys(THREADS, threads), "removed": [name for name in REMOVED if name in before]}
 
 
-def load_average() -> float | None:
-    """Processes that wanted a core over the last minute, or None where the system does not say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+@dataclass(frozen=True)
+class Clock:
+    """Readings from which the share of other programs follows: wall and own processor seconds, idle and all ticks."""
+
+    wall: float
+    own: float
+    ticks: tuple[int, int] | None
 
 
-def machine(load: float | None) -> Json:
-    """Processor, cores, memory, operating system and Python; `load` as it was before the first case."""
+def clock() -> Clock:
+    """Readings now; a worker's time counts as own once it has ended."""
+    spent = os.times()
+    own = spent.user + spent.system + spent.children_user + spent.children_system
+    return Clock(time.perf_counter(), own, _ticks())
+
+
+def others_busy(before: Clock, after: Clock) -> float | None:
+    """Cores that other programs held between two readings, on average; None where the system does not say."""
+    if before.ticks is None or after.ticks is None or after.ticks[1] <= before.ticks[1]:
+        return None
+    busy = 1.0 - (after.ticks[0] - before.ticks[0]) / (after.ticks[1] - before.ticks[1])
+    own = (after.own - before.own) / (after.wall - before.wall)
+    return max(0.0, (os.cpu_count() or 1) * busy - own)
+
+
+def machine() -> Json:
+    """Processor, cores, memory, operating system and Python."""
     return {
         "cpu": _cpu_model(),
         "cores": {"logical": os.cpu_count(), "physical": _psutil("cpu_count", logical=False), "usable": usable_cores()},
         "memory_bytes": _memory(),
-        "load_average": load,
         "system": platform.system(),
         "system_release": platform.release(),
         "architecture": platform.machine(),
@@ -158,6 +179,15 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Idle time and all time of all cores so far, in ticks."""
+    try:
+        ticks = [int(x) for x in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return (ticks[3] + ticks[4], sum(ticks)) if len(ticks) > 4 else None
 
 
 def _memory() -> int | None:

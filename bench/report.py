@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import table
-from bench.result import clean, to_text
+from bench.result import busy, clean, to_text
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ def render(result: Json) -> str:
         title=table.title(result),
         columns=table.COLUMNS,
         rows=[(row, table.cells(row)) for row in result["rows"]],
-        busy=table.busy(result),
+        busy=busy(result),
         yardsticks=table.yardsticks(result),
         pictures=figures.pictures(result),
         machine=_machine(result),

@@ -8,7 +8,8 @@ Top level of version 1:
     problems {full|slice: {config, n_ratings, n_users, n_items, float64_drift}}, seed
     rules {float64_bound, safety, eps32_over_eps64, rmse_range or null, rmse_judged}
     rows [{problem, backend, device, dtype, status: ok|FAILED|not run, reason, check, warm_up, samples_ms, timing,
-           cost, history, final, difference, peak_memory_bytes, peak_cuda_bytes, threads, pools, gpu}]
+           cost, history, final, difference, peak_memory_bytes, peak_cuda_bytes, threads, pools, gpu,
+           others_busy_cores}]
 
 Numbers that are not finite are null. Nothing in it names a person, a host or a folder.
 """
@@ -109,6 +110,17 @@ def label(row: Json) -> str:
     return f"{row['backend']}{place} {row['dtype']}{part}"
 
 
+def busy(result: Json) -> str | None:
+    """A warning when other programs held cores that a timed case needed, or None."""
+    threads = max(result["environment"]["set"].values())
+    held = max((row["others_busy_cores"] or 0.0 for row in result["rows"] if row["timing"]), default=0.0)
+    cores = result["machine"]["cores"]["logical"]
+    # A quarter of a core is what an idle desktop uses.
+    if cores - held >= threads - 0.25:
+        return None
+    return f"Other programs held {held:.1f} of {cores} cores and this run needs {threads}: its times are not to be trusted."
+
+
 def verdict(result: Json) -> str:
     """What the run found, in one sentence: equality first, then speed, then quality."""
     ran = [row for row in result["rows"] if row["status"] == "ok"]
@@ -120,7 +132,8 @@ def verdict(result: Json) -> str:
     if not ran:
         return f"{start}nothing was measured."
     parts = [f"{start}all {len(ran)} runs agree with the float64 NumPy reference within their bounds"]
-    parts += [text for text in (_speed(ran), _quality(result, ran)) if text]
+    speed = "no speed is claimed, because the machine was busy" if busy(result) else _speed(ran)
+    parts += [text for text in (speed, _quality(result, ran)) if text]
     return "; ".join(parts) + "."
 
 

@@ -139,7 +139,6 @@ def run_suite(
     converged = preset.n_epochs >= PRESETS[suite].n_epochs and lr is None
     allowed = _rmse_range(loaded, preset) if converged else None
 
-    load = machine.load_average()
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="mf-bench-") as name:
         folder = Path(name)
@@ -156,7 +155,7 @@ def run_suite(
             say("interrupted; finished cases are kept")
     for case in cases:
         problems[case.problem].outcomes.setdefault(case, {"status": "not run", "reason": "interrupted"})
-    ran: Json = {"threads": threads, "seed": seed, "load": load, "interrupted": interrupted}
+    ran: Json = {"threads": threads, "seed": seed, "interrupted": interrupted}
     return _result(loaded, suite, problems, allowed, converged, **ran)
 
 
@@ -192,8 +191,10 @@ def _run_one(case: Case, problems: dict[str, Problem], threads: int, folder: Pat
         "snapshots": snapshots(problem.config.n_epochs),
         "threads": threads,
     }
+    before = machine.clock()
     outcome, arrays = launch(case, order, folder)
-    problem.outcomes[case], problem.arrays[case] = outcome, arrays
+    busy = machine.others_busy(before, machine.clock())
+    problem.outcomes[case], problem.arrays[case] = outcome | {"others_busy_cores": busy}, arrays
 
 
 def _rmse_range(data: Data, preset: Preset) -> tuple[float, float] | None:
@@ -212,10 +213,8 @@ def _result(
     *,
     threads: int,
     seed: int,
-    load: float | None,
     interrupted: bool,
 ) -> Json:
-    """The result file's content; `load` is the machine's before the first case."""
     rows: list[Json] = []
     described = {}
     for name in ("slice", "full"):
@@ -236,7 +235,7 @@ def _result(
         "verdict": "",
         "git": machine.git(),
         "code": machine.code_hash(),
-        "machine": machine.machine(load),
+        "machine": machine.machine(),
         "gpu": gpu,
         "packages": machine.packages(),
         "environment": machine.environment_record(threads),

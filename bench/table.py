@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench.result import label
+from bench.result import busy, label
 
 Json = dict[str, Any]
 
@@ -75,16 +75,6 @@ def yardsticks(result: Json) -> str:
     if allowed:
         return f"{text}; a converged run must lie between {allowed[0]:.4f} and {allowed[1]:.4f}."
     return f"{text}; not judged: {result['rules']['rmse_not_judged_because']}."
-
-
-def busy(result: Json) -> str | None:
-    """A warning when other work was running on the machine before the first case, or None."""
-    load, cores = result["machine"]["load_average"], result["machine"]["cores"]["usable"]
-    if load is None or load < 0.3 * cores:
-        return None
-    return (
-        f"The machine was busy when this run began (load {load:.1f} on {cores} cores): its times are not to be trusted."
-    )
 
 
 def title(result: Json) -> str:

@@ -6,9 +6,11 @@ import getpass
 import io
 import json
 import math
+import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,28 @@ pytest.importorskip("torch")
 Json = dict[str, Any]
 TINY = PlantedConfig(n_users=60, n_items=40, n_ratings=1500, n_factors=1, min_ratings=3)
 
+RIGHT_OTHERS_BUSY = machine.others_busy
+
 
 def in_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     """A case without a process of its own, so that a test can reach into it."""
     outcome, arrays = worker.run_case(order, folder)
     return json.loads(json.dumps(outcome)), arrays
+
+
+@pytest.fixture(autouse=True, scope="module")
+def idle() -> Iterator[None]:
+    """A machine that nobody else uses, whatever runs beside the tests; one thread, as two would wait for each other."""
+    import numba
+    import torch
+
+    threads = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "others_busy", lambda before, after: 0.0)
+        yield
+    numba.set_num_threads(threads[0])
+    torch.set_num_threads(threads[1])
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +62,11 @@ def tiny() -> suite.Data:
 
 @pytest.fixture(scope="module")
 def finished(tiny: suite.Data) -> Json:
-    return suite.run_suite(tiny, "smoke", n_factors=1, launch=in_process)
+    return suite.run_suite(tiny, "smoke", n_factors=1, threads=1, launch=in_process)
 
 
 def run(data: suite.Data, start: launch.Launch, only: tuple[str, ...] = ("numpy", "numba"), epochs: int = 50) -> Json:
-    return suite.run_suite(data, "smoke", n_factors=1, epochs=epochs, only=only, launch=start)
+    return suite.run_suite(data, "smoke", n_factors=1, epochs=epochs, only=only, threads=1, launch=start)
 
 
 def row_of(outcome: Json, backend: str, dtype: str) -> Json:
@@ -137,7 +156,8 @@ def test_fresh_processes_and_a_crash_in_one_of_them(tiny: suite.Data, monkeypatc
     assert outcome["environment"]["removed"] == ["OPENBLAS_CORETYPE"]
     whole = row_of(outcome, "torch", "float64")
     assert whole["status"] == "ok"
-    assert whole["threads"]["variables"]["OMP_NUM_THREADS"] == str(machine.usable_cores())
+    assert whole["threads"]["variables"]["OMP_NUM_THREADS"] == "1"
+    assert whole["threads"]["torch"] == 1
     assert whole["peak_memory_bytes"] > 0
     crashed = row_of(outcome, "torch", "float32")
     assert crashed["status"] == "FAILED"
@@ -228,6 +248,24 @@ def test_time_is_never_a_failure(tiny: suite.Data) -> None:
         return outcome, arrays
 
     assert suite.exit_code(run(tiny, start)) == 0
+
+
+def test_a_busy_machine_claims_no_speed(finished: Json) -> None:
+    cores = finished["machine"]["cores"]["logical"]
+    held = finished | {"rows": [row | {"others_busy_cores": cores} for row in finished["rows"]]}
+    assert result.busy(finished) is None
+    assert "fastest is" in result.verdict(finished)
+    assert "no speed is claimed" in result.verdict(held)
+    for text in (table.plain(held), report.render(held)):
+        assert "its times are not to be trusted" in text
+
+
+def test_own_work_is_not_that_of_others() -> None:
+    cores = os.cpu_count() or 1
+    before = machine.Clock(0.0, 0.0, (0, 0))
+    after = machine.Clock(10.0, 5.0, (cores * 1000 - 1500, cores * 1000))
+    assert RIGHT_OTHERS_BUSY(before, after) == pytest.approx(1.0)
+    assert RIGHT_OTHERS_BUSY(before, replace(after, ticks=None)) is None
 
 
 def test_interruption_keeps_what_is_finished(tiny: suite.Data) -> None:
