@@ -118,7 +118,8 @@ def busy(result: Json) -> str | None:
     # A quarter of a core is what an idle desktop uses.
     if cores - held >= threads - 0.25:
         return None
-    return f"Other programs held {held:.1f} of {cores} cores and this run needs {threads}: its times are not to be trusted."
+    held_by_others = f"Other programs held {held:.1f} of {cores} cores and this run needs {threads}"
+    return f"{held_by_others}: its times are not to be trusted."
 
 
 def verdict(result: Json) -> str:
