@@ -110,16 +110,22 @@ def label(row: Json) -> str:
     return f"{row['backend']}{place} {row['dtype']}{part}"
 
 
-def busy(result: Json) -> str | None:
-    """A warning when other programs held cores that a timed case needed, or None."""
+def disturbed(result: Json, row: Json) -> bool:
+    """Whether other programs held cores that a timed case needed."""
     threads = max(result["environment"]["set"].values())
-    held = max((row["others_busy_cores"] or 0.0 for row in result["rows"] if row["timing"]), default=0.0)
-    cores = result["machine"]["cores"]["logical"]
+    free = result["machine"]["cores"]["logical"] - (row["others_busy_cores"] or 0.0)
     # A quarter of a core is what an idle desktop uses.
-    if cores - held >= threads - 0.25:
+    return bool(row["timing"]) and free < threads - 0.25
+
+
+def busy(result: Json) -> str | None:
+    """A warning that names the cases which other programs disturbed, or None."""
+    names = [label(row) for row in result["rows"] if disturbed(result, row)]
+    if not names:
         return None
-    held_by_others = f"Other programs held {held:.1f} of {cores} cores and this run needs {threads}"
-    return f"{held_by_others}: its times are not to be trusted."
+    return (
+        f"Other programs held cores that these cases needed, so their times are not to be trusted: {', '.join(names)}."
+    )
 
 
 def verdict(result: Json) -> str:
@@ -133,13 +139,16 @@ def verdict(result: Json) -> str:
     if not ran:
         return f"{start}nothing was measured."
     parts = [f"{start}all {len(ran)} runs agree with the float64 NumPy reference within their bounds"]
-    speed = "no speed is claimed, because the machine was busy" if busy(result) else _speed(ran)
+    quiet = [row for row in ran if not disturbed(result, row)]
+    speed = _speed(quiet) or ("no speed is claimed, because the machine was busy" if len(quiet) < len(ran) else None)
     parts += [text for text in (speed, _quality(result, ran)) if text]
     return "; ".join(parts) + "."
 
 
 def _speed(ran: list[Json]) -> str | None:
     full = sorted((r for r in ran if r["problem"] == "full"), key=lambda r: -float(r["timing"]["ratings_per_s"]))
+    if not full:
+        return None
     rivals = [r for r in full if r["dtype"] == full[0]["dtype"] and r is not full[0]]
     if not rivals:
         return None

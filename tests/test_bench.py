@@ -257,7 +257,7 @@ def test_a_busy_machine_claims_no_speed(finished: Json) -> None:
     assert "fastest is" in result.verdict(finished)
     assert "no speed is claimed" in result.verdict(held)
     for text in (table.plain(held), report.render(held)):
-        assert "its times are not to be trusted" in text
+        assert "their times are not to be trusted" in text
 
 
 def test_own_work_is_not_that_of_others() -> None:
