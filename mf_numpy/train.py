@@ -74,7 +74,8 @@ def run(
     """`fit` for any backend: the loop, early stopping, divergence, interruption and history."""
     _check(train, config, valid, resume)
     catalogue = Catalogue.of(train)
-    history = list(resume.history) if resume else []
+    # A diverged run went one epoch back, past the last row of its history.
+    history = [record for record in resume.history if record.epoch <= resume.state.epoch] if resume else []
     first = resume.state if resume else init(train, config)
     point = State(first.params.copy(), first.velocity and {k: v.copy() for k, v in first.velocity.items()}, first.epoch)
     best = State(resume.params, epoch=_best_epoch(history, config)) if resume else point

@@ -220,3 +220,10 @@ def test_numpy_scalars_in_a_configuration_become_plain_numbers() -> None:
     config = Config(n_factors=np.int64(3), lr=np.float32(0.5))  # type: ignore[arg-type]
     assert type(config.n_factors) is int
     assert type(config.lr) is float
+
+
+def test_a_diverged_run_resumed_more_slowly_has_each_epoch_once(fit: Fit, small: Split, quick: Config) -> None:
+    config = replace(quick, lr=500.0, n_epochs=500)
+    diverged = fit(small.train, config)
+    resumed = fit(small.train, replace(config, lr=1e-9, n_epochs=diverged.state.epoch + 2), resume=diverged)
+    assert [record.epoch for record in resumed.history] == list(range(1, len(resumed.history) + 1))
