@@ -29,9 +29,9 @@ def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings
         n_ratings: N.
         cells: m·n, which ``dense`` works through whatever N is.
 
-    Operations, the same for every backend but ``dense``, a rating: 2K for p·q, 3 for μ, b, c, 1 for the error, 1 for E, 2 for the
-    loss, 2K each for dP and dQ, 2 for db and dc: 6K + 9. A row of P or Q costs 9 operations an entry once an
-    iteration (penalty 2, its norm 2, momentum 3, update 2): 9 (K + 1) rows / N.
+    Operations, the same for every backend but ``dense``, a rating: 2K for p·q, 3 for μ, b, c, 1 for the error, 1 for
+    E, 2 for the loss, 2K each for dP and dQ, 2 for db and dc: 6K + 9. A row of P or Q costs 9 operations an entry
+    once an iteration (penalty 2, its norm 2, momentum 3, update 2): 9 (K + 1) rows / N.
 
     Bytes, a rating:
         loops, numba: the index (4) and the rating (s); q_i read, dq_i read and written (3K s), c_i and dc_i (3 s).

@@ -1,6 +1,7 @@
 """Two rungs of the ladder that no package should keep: a scatter with `np.add.at`, and dense matrices with a mask.
 
-Both are what tutorials write. Each replaces one thing in `mf_numpy.gradients` and leaves the rest alone. The loss is the squared one.
+Both are what tutorials write. Each replaces one thing in `mf_numpy.gradients` and leaves the rest alone.
+The loss is the squared one.
 """
 
 from __future__ import annotations

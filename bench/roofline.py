@@ -1,4 +1,4 @@
-"""The machine's own lines: bytes/s of copy and triad, past the caches and inside them, and flops/s of fused multiply-adds.
+"""The machine's own lines: bytes/s of copy and triad, and flops/s of multiply-adds.
 
 Eq. 28: a pass takes at least max(flops / peak, bytes / bandwidth) seconds.
 Runs in a process of its own: ``python -m bench.roofline CASE.json OUT.json``.
@@ -6,17 +6,18 @@ Runs in a process of its own: ``python -m bench.roofline CASE.json OUT.json``.
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from numba import prange
-from threadpoolctl import threadpool_limits
 
 from mf_numpy.ratings import Array
 
@@ -33,8 +34,8 @@ LANES = 64
 def _copy(out, a, b, times):  # type: ignore[no-untyped-def]
     for chunk in prange(len(out)):
         # There and back: a copy that is repeated as it is would be made once.
-        for time in range(times):
-            source, target = (a, out) if time % 2 == 0 else (out, a)
+        for turn in range(times):
+            source, target = (a, out) if turn % 2 == 0 else (out, a)
             for k in range(out.shape[1]):
                 target[chunk, k] = source[chunk, k]
 
@@ -42,9 +43,9 @@ def _copy(out, a, b, times):  # type: ignore[no-untyped-def]
 @numba.njit(parallel=True, fastmath={"contract"})
 def _triad(out, a, b, times):  # type: ignore[no-untyped-def]
     for chunk in prange(len(out)):
-        for time in range(times):
+        for turn in range(times):
             for k in range(out.shape[1]):
-                out[chunk, k] = a[chunk, k] + time * b[chunk, k]
+                out[chunk, k] = a[chunk, k] + turn * b[chunk, k]
 
 
 @numba.njit(parallel=True, fastmath={"contract"})
@@ -96,7 +97,7 @@ def measure(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2)
             for place, each in (("memory", MEMORY_BYTES), ("cache", CACHE_BYTES * n)):
                 arrays = [np.full((n, each // 8 // n), float(k)) for k in range(3)]
                 for name, kernel, moved in (("copy", _copy, 2), ("triad", _triad, 3)):
-                    rates = _rates(lambda times, k=kernel, a=arrays: k(*a, times), moved * each, samples, seconds)
+                    rates = _rates(partial(kernel, *arrays), moved * each, samples, seconds)
                     out["bandwidth"].append({"place": place, "kernel": name, "threads": n} | _of("gbytes", rates))
             for dtype in (np.float64, np.float32):
                 out["peak"].append({"dtype": np.dtype(dtype).name, "threads": n} | _peak(dtype, n, samples, seconds))
@@ -121,7 +122,7 @@ def _peak(dtype: Any, threads: int, samples: int, seconds: float) -> Json:
         ("matrix product", multiply, 2.0 * 1024**3),
     ]
     tried = []
-    with threadpool_limits(threads):
+    with importlib.import_module("threadpoolctl").threadpool_limits(threads):
         for name, run, work in ways:
             tried.append({"by": name} | _of("gflops", _rates(run, work, samples, seconds)))
     best: Json = max(tried, key=lambda found: float(found["gflops_per_s"]))

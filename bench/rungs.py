@@ -339,7 +339,7 @@ def _apart(one: Json, other: Json) -> bool:
     for row in (one, other):
         scale = row["timing"]["ratings_per_s"] * row["timing"]["median_ms"]
         spans.append((scale / row["timing"]["q3_ms"], scale / row["timing"]["q1_ms"]))
-    return spans[0][0] > spans[1][1] or spans[1][0] > spans[0][1]
+    return bool(spans[0][0] > spans[1][1] or spans[1][0] > spans[0][1])
 
 
 def _other(dtype: str) -> str:
