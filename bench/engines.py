@@ -1,7 +1,7 @@
 """Two rungs of the ladder that no package should keep: a scatter with `np.add.at`, and dense matrices with a mask.
 
 Both are what tutorials write. Each replaces one thing in `mf_numpy.gradients` and leaves the rest alone.
-The loss is the squared one.
+They know the squared loss only.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ def dense_gradient(params: Params, batch: DenseBatch, config: Config) -> Evaluat
 
 
 def _evaluation(data: Tensors, squared_error: float, params: Params, batch: Batch, config: Config) -> Evaluation:
+    if config.loss != "squared":
+        raise ConfigError(f"loss is {config.loss!r}, but these rungs know 'squared' only")
     w_u, w_i = penalty_weights(batch, config)
     share, pull = 1 / len(batch), 2 * config.reg
     grads = {}
