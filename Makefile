@@ -1,12 +1,15 @@
 # make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
 # make test                                    install once, then the tests
+# make rungs                                   measure the ladder of the derivation; wants a quiet machine
+# make figures                                 draw the figures of README and derivation from that
+# make docs [ARGS=--check]                     fill in tables, figures and shared blocks of the documents
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 ARGS ?=
 
-.PHONY: bench test lint types imports smoke format clean help
+.PHONY: bench test rungs figures docs lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -23,6 +26,9 @@ bench: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+rungs figures docs: $(VENV)/.installed
+	$(BIN)/python -m bench $@ $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke

@@ -103,6 +103,38 @@ def rungs(
     return 0 if outcome["ok"] else 1
 
 
+@app.command
+def figures(
+    *,
+    source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,
+    out: Annotated[Path | None, Parameter(help="the folder; by default docs/figures", show_default=False)] = None,
+) -> int:
+    """Draw every figure of README and derivation for light and for dark pages."""
+    from bench import docs, drawings, rungs
+
+    for path in drawings.write(rungs.load(source or rungs.PATH), out or docs.FIGURES):
+        Console(highlight=False).print(str(path), soft_wrap=True, markup=False)
+    return 0
+
+
+@app.command
+def docs(*, check: Annotated[bool, Parameter(help="write nothing; exit 1 and name what is stale")] = False) -> int:
+    """Fill in the measured tables, the figures and the blocks that both languages of the derivation share."""
+    from bench import docs as documents
+    from bench import rungs
+
+    console = Console(highlight=False)
+    outcome, paths = rungs.load(), documents.documents()
+    if check:
+        found = documents.stale(outcome, paths)
+        for line in found:
+            console.print(line, soft_wrap=True, markup=False)
+        return 1 if found else 0
+    for path in documents.update(outcome, paths):
+        console.print(str(path), soft_wrap=True, markup=False)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:

@@ -45,16 +45,17 @@ def documents(root: Path = ROOT) -> list[Path]:
 
 
 def stale(outcome: Json, paths: Sequence[Path], figures: Path = FIGURES) -> list[str]:
-    """Where a document differs from what it would be filled with: ``file:line: what``.
+    """Every place where a document differs from what it would be filled with: ``file:line: what``.
 
     Raises:
         DocumentError: as `filled`.
     """
     found = []
-    for path, text in filled(outcome, paths, figures).items():
+    for path, wanted in filled(outcome, paths, figures).items():
         now = path.read_text(encoding="utf-8")
-        if now != text:
-            found.append(f"{path.name}:{_first_difference(now, text)}; run make docs")
+        for (what, begin, text), (_, _, other) in zip(_places(now, path), _places(wanted, path), strict=True):
+            if text != other:
+                found.append(f"{path.name}:{now.count(chr(10), 0, begin) + 1}: {what} is stale; run make docs")
     return found
 
 
@@ -163,10 +164,10 @@ def _shared(text: str, source: str, name: str, source_name: str) -> str:
     return text
 
 
-def _first_difference(now: str, wanted: str) -> str:
-    """The line where two texts part, and the mark or block that it belongs to."""
-    ours, theirs = now.splitlines(), wanted.splitlines()
-    at = next((k for k, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    opening = [re.compile(r"<!-- *(?:measured|figure):"), re.compile(r"\$\$|```")]
-    above = [line for line in ours[: at + 1] if any(pattern.match(line) for pattern in opening)]
-    return f"{at + 1}: stale after {above[-1]!r}" if above else f"{at + 1}: stale"
+def _places(text: str, path: Path) -> Iterator[tuple[str, int, str]]:
+    """(what, where, text) of everything in a document that is filled in."""
+    for kind, name, begin, end in marks(text, path.name):
+        yield f"{kind} {name}", begin, text[begin:end]
+    for what, pattern in _SHARED.items():
+        for number, block in enumerate(pattern.finditer(text), 1):
+            yield f"{what} {number}", block.start(), block.group()

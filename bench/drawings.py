@@ -101,8 +101,7 @@ def svg(name: str, theme: Theme, outcome: Json) -> str:
         figure = made(name, theme, outcome)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    # A hundredth of a point is finer than any screen.
-    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", buffer.getvalue())
+    return re.sub(r"<[^>]*>", _rounded, buffer.getvalue())
 
 
 def made(name: str, theme: Theme, outcome: Json) -> Figure:
@@ -123,6 +122,11 @@ def write(outcome: Json, folder: Path) -> list[Path]:
             write_atomically(path, svg(name, theme, outcome))
             paths.append(path)
     return paths
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """A tag with its coordinates to a hundredth of a point, finer than any screen; text between tags stays."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
 
 
 def _style(theme: Theme) -> dict[Any, Any]:
@@ -161,7 +165,7 @@ SHORT = {
     "csr": "SciPy sparse",
     "numba": "Numba",
     "numba_threads": "Numba, {threads} threads",
-    "numba_float32": "… float32",
+    "numba_float32": "the same, float32",
     "torch": "torch CPU, float32",
     "cuda": "torch CUDA, float32",
 }
@@ -291,7 +295,7 @@ def _user_curvature() -> float:
 def _momentum_paths(figure: Figure, theme: Theme, outcome: Json) -> None:
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     params, batch, config, best = _bowl()
-    x, y = np.meshgrid(np.linspace(-1.5, 2.3, 39), np.linspace(-0.9, 2.2, 32))
+    x, y = np.meshgrid(np.linspace(-1.5, 2.3, 39), np.linspace(-1.15, 2.2, 34))
     cells = np.array([
         float(np.real(objective(Params(np.array([[a, b]]), params.Q), batch, config)))
         for a, b in zip(x.ravel(), y.ravel(), strict=True)
@@ -306,7 +310,7 @@ def _momentum_paths(figure: Figure, theme: Theme, outcome: Json) -> None:
         axes.set_title(f"{name}{f', β = {beta:g}' if beta else ''}", loc="left")
         axes.grid(visible=False)
         axes.set_xlim(-1.5, 2.3)
-        axes.set_ylim(-0.9, 2.2)
+        axes.set_ylim(-1.15, 2.2)
         axes.set_ylabel("factor 2, √rating")
         axes.set_xlabel("factor 1, √rating")
         axes.label_outer()
@@ -449,7 +453,7 @@ def _roofline(figure: Figure, theme: Theme, outcome: Json) -> None:
         cost = row["cost"]
         where = (cost["flops_per_rating"] / cost["bytes_per_rating"], cost["gflops_per_s"])
         axes.plot(*where, marker="o", color=theme.hues[1], markersize=6, linestyle="none")
-        name = SHORT[step.name].format(threads=n).replace("…", f"Numba, {n} threads,")
+        name = SHORT[step.name].format(threads=n).replace("the same", f"Numba, {n} threads")
         side, dx = ("right", -7) if step.name == "add_at" else ("left", 7)
         axes.annotate(name, where, xytext=(dx, 0), textcoords="offset points", fontsize=9, va="center", ha=side)
     axes.set_xscale("log")

@@ -245,7 +245,7 @@ def _lines(threads: int, folder: Path, launch: Launch) -> Json:
 
 def _rows(threads: int, rounds: int, epochs: int, drawn: PlantedConfig, folder: Path, launch: Launch, say: Say) -> Json:
     problems, checks = _problems(drawn, epochs)
-    train = problems["K8"].train
+    train = problems[f"K{FACTORS[0]}"].train
     for name, problem in (problems | checks).items():
         worker.save_data(folder / f"{name}.npz", problem.train, as_holdout(problem.train.take(np.arange(500))))
     todo = cases(threads)

@@ -209,8 +209,7 @@ def batches(of: Source) -> tuple[Cells, str]:
         f"Until the validation RMSE is {entry['target_rmse']:.3f}; Nesterov, Numba, η chosen of six.",
         f"验证 RMSE 降到 {entry['target_rmse']:.3f} 为止；Nesterov，Numba，η 从六个值中选取。",
     )
-    timed = {"timing": True, "n_threads": of.threads, "others_busy_cores": entry.get("others_busy_cores")}
-    return cells, of.notes(until, _disturbed(of, {of.say("the seconds", "所用秒数"): timed, "": {"timing": None}}))
+    return cells, of.notes(until, _held(of, entry["others_busy_cores"], "the seconds", "所用秒数"))
 
 
 def loss(of: Source) -> tuple[Cells, str]:
@@ -265,8 +264,7 @@ def machine(of: Source) -> tuple[Cells, str]:
         cells.append(
             [of.say(f"multiply-add, {dtype}, GFLOP/s", f"乘加，{dtype}，GFLOP/s"), *(digits(rate) for rate in peaks)]
         )
-    timed = {"timing": True, "n_threads": of.threads, "others_busy_cores": lines["others_busy_cores"]}
-    return cells, of.notes(_cpu(of), _disturbed(of, {"": timed}))
+    return cells, of.notes(_cpu(of), _held(of, lines["others_busy_cores"], "these", "以上各项"))
 
 
 def roofline(of: Source) -> tuple[Cells, str]:
@@ -343,6 +341,13 @@ def _disturbed(of: Source, rows: Mapping[str, Json]) -> str:
     names = [name for name, row in rows.items() if result.disturbed(of.outcome, row)]
     listed = of.say("all of these", "以上全部") if len(names) == len(rows) else of.say(", ", "、").join(names)
     return of.say(f"Other programs disturbed: {listed}.", f"受其他程序干扰：{listed}。") * bool(names)
+
+
+def _held(of: Source, cores: float | None, english: str, chinese: str) -> str:
+    """The same for a measurement on all threads that is no row."""
+    row = {"timing": True, "n_threads": of.threads, "others_busy_cores": cores}
+    words = of.say(f"Other programs disturbed {english}.", f"{chinese}受其他程序干扰。")
+    return words * result.disturbed(of.outcome, row)
 
 
 def _rungs(of: Source, factors: tuple[int, ...]) -> dict[str, Json]:
