@@ -1,4 +1,7 @@
-"""Floating-point operations and memory traffic of one full-batch iteration: a model, written down to be argued with."""
+"""Operations and memory traffic of one full-batch iteration (Eq. 27), and the time they take at least (Eq. 28).
+
+A model, written down to be argued with.
+"""
 
 from __future__ import annotations
 
@@ -53,4 +56,9 @@ def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings
         "torch": 4 * 8 + s + 20 * k * s + 10 * s,
     }[backend]
     once = 9 * (k + 1) * rows / n_ratings
-    return Cost(6 * k + 9 + once, traffic + once * s)
+    return Cost(6 * k + 9 + once, traffic + once * s)  # Eq. 27
+
+
+def least_seconds(cost: Cost, n_ratings: int, flops_per_second: float, bytes_per_second: float) -> float:
+    """Seconds of one iteration on a machine that is perfect in both: the slower of its two limits (Eq. 28)."""
+    return n_ratings * max(cost.flops / flops_per_second, cost.bytes / bytes_per_second)  # Eq. 28

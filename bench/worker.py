@@ -103,7 +103,7 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
 def check(case: Json, order: Json, folder: Path) -> Json:
     """Compare gradient and trajectory with the float64 reference on a small problem, at every step.
 
-    The first velocity is the first gradient (Eq. 5), so the exported points hold both. The float32 bound comes
+    The first velocity is the first gradient (Eq. 12), so the exported points hold both. The float32 bound comes
     from this backend's own float64 drift on the same problem (for the reference itself, from `loops`).
     """
     from bench import equality
