@@ -126,6 +126,3 @@ def _ignoring_ways(table: Callable[[], list[Check]]) -> NamedCheck:
         return table()
 
     return run
-
-
-
