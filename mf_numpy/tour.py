@@ -267,7 +267,7 @@ def cliff_ends(bound, cliff_config, minimum):
     # Apart from the cell that draws, so that moving η over the cliff does not run them again.
     fractions = np.round(np.arange(0.5, 1.3001, 0.02), 2)
     with tour_experiments.working():
-        ends = np.array([tour_experiments.departures(minimum, cliff_config, bound * f, 300)[-1] for f in fractions])
+        ends = np.array([tour_experiments.departures(minimum, cliff_config, bound * f, 200)[-1] for f in fractions])
     return ends, fractions
 
 
@@ -275,15 +275,15 @@ def cliff_ends(bound, cliff_config, minimum):
 def cliff_figure(bound, cliff_config, edge, ends, fractions, minimum):
     _fraction = edge.value["fraction"]
     with tour_experiments.working():
-        _run = tour_experiments.departures(minimum, cliff_config, bound * _fraction, 300)
+        _run = tour_experiments.departures(minimum, cliff_config, bound * _fraction, 200)
     mo.vstack(
         [
             mo.md(
-                f"L = {minimum.curvature:.4f}, so Eq. 21 bounds η at **{bound:.3f}**; chosen is {bound * _fraction:.3f}."
+                f"L = {minimum.curvature:.4f}, so Eq. 21 bounds η at **{bound:.3f}**; chosen: {bound * _fraction:.3f}."
             ),
             mo.Html(
                 tour_figures.side_by_side(
-                    tour_figures.cliff(fractions, ends, (_fraction, _run[-1]), 300),
+                    tour_figures.cliff(fractions, ends, (_fraction, _run[-1]), 200),
                     tour_figures.departure(_run, _fraction),
                 )
             ),
@@ -361,24 +361,37 @@ def faults_controls():
 
 
 @app.cell(hide_code=True)
-def faults_tables(chosen):
+def faults_gradients(chosen):
     fault = FAULTS.get(chosen.value)
-    examined = tour_table.examine(
-        fault, {**check.METHODS, "autograd": autograd}, {**check.ENGINES, "autograd": (TorchEngine(), observe)}
+    gradient_rows = tour_table.gradients(fault, {**check.METHODS, "autograd": autograd})
+    mo.vstack(
+        [
+            *([mo.md(fault.origin), mo.Html(tour_table.line(fault))] if fault else []),
+            mo.md("**The gradient** (Eq. 6): largest relative difference from the loops; 1e-12 is allowed."),
+            mo.Html(tour_table.equality(gradient_rows, "gradient of")),
+        ]
     )
-    _parts = []
-    if fault and examined.place:
-        _parts += [mo.md(fault.origin), mo.Html(tour_table.line(fault, examined.place))]
-    _parts += [
-        mo.md("**The gradient** (Eq. 6): largest relative difference from the loops; 1e-12 is allowed."),
-        mo.Html(tour_table.equality(examined.gradients, "gradient of")),
-        mo.md("**200 steps** of every rule: largest relative difference from the loops; 1e-10 is allowed."),
-        mo.Html(tour_table.equality(examined.trajectories, "after each step")),
-    ]
-    if fault:
-        _parts += [mo.md("**The named checks** that must reject it:"), mo.Html(tour_table.verdicts(examined.verdicts))]
-    mo.vstack(_parts)
-    return examined, fault
+    return fault, gradient_rows
+
+
+@app.cell(hide_code=True)
+def faults_steps(fault):
+    step_rows = tour_table.steps(fault, {**check.ENGINES, "autograd": (TorchEngine(), observe)})
+    mo.vstack(
+        [
+            mo.md("**200 steps** of every rule: largest relative difference from the loops; 1e-10 is allowed."),
+            mo.Html(tour_table.equality(step_rows, "after each step")),
+        ]
+    )
+    return (step_rows,)
+
+
+@app.cell(hide_code=True)
+def faults_named(fault):
+    mo.stop(fault is None)
+    seen = tour_table.named_checks(fault)
+    mo.vstack([mo.md("**The named checks** that must reject it:"), mo.Html(tour_table.verdicts(seen))])
+    return
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from mf_numpy import check, curvature, gauge, gradients, optim
+from mf_numpy import check, curvature, gauge, gradients, kernels, optim
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.batch import Batch, full_batch
 from mf_numpy.check import Observe
@@ -187,7 +187,7 @@ def minimum() -> Minimum:
     """Train a small biased model until nothing moves, and measure the curvature there."""
     ratings = planted(PlantedConfig(n_users=30, n_items=20, n_ratings=300, n_factors=2, clip=False)).ratings
     config = Config(
-        n_factors=2, reg=0.1, lr=1.0, momentum=0.95, momentum_form="nesterov", n_epochs=3_000, dtype="float64",
+        n_factors=2, reg=0.1, lr=2.0, momentum=0.95, momentum_form="nesterov", n_epochs=1_000, dtype="float64",
         init_scale=0.5,
     )  # fmt: skip
     result = fit(ratings, config, backend="numpy")
@@ -212,7 +212,7 @@ def departures(at: Minimum, config: Config, lr: float, n_steps: int) -> Array:
         if not out[step] < 1e12:
             out[step:] = np.inf
             break
-        grads = gradients.gradient(at.params.with_tensors(tensors), at.batch, at.config).gradient
+        grads = kernels.gradient(at.params.with_tensors(tensors), at.batch, at.config).gradient
         tensors, velocity = optim.update(tensors, velocity, grads, lr, config)
     return out
 

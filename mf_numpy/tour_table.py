@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from html import escape
 from typing import Any
 
@@ -13,47 +14,36 @@ import numpy as np
 from mf_numpy import check
 from mf_numpy.check import Check, Method, Observe
 from mf_numpy.engine import Engine
-from mf_numpy.faults import Fault, Place, broken, location
+from mf_numpy.faults import Fault, broken, location
 from mf_numpy.suite import Verdict, judge
 from mf_numpy.tour_experiments import working
 
 
-@dataclass(frozen=True)
-class Examined:
-    """What the package looks like with a fault in it, or without one.
-
-    Attributes:
-        gradients, trajectories: the equality tables.
-        verdicts: of the checks that the fault names; they run while it is there.
-        place: where the wrong line stands.
-    """
-
-    gradients: list[Check]
-    trajectories: list[Check]
-    verdicts: list[Verdict]
-    place: Place | None
+def gradients(fault: Fault | None, methods: Mapping[str, Method]) -> list[Check]:
+    """The equality table of gradients, with the fault in the package while it is filled."""
+    return _with(fault, lambda: check.check_gradients(methods))
 
 
-def examine(
-    fault: Fault | None, methods: Mapping[str, Method], engines: Mapping[str, tuple[Engine[Any], Observe]]
-) -> Examined:
-    """Put the fault in, fill the tables, and take it out again, also after an error."""
-    with working():
-        if fault is None:
-            return Examined(check.check_gradients(methods), check.check_trajectories(engines), [], None)
-        with broken(fault):
-            gradients, trajectories = _table("gradient", methods, engines), _table("trajectory", methods, engines)
-            return Examined(gradients, trajectories, [judge(name) for name in fault.caught_by], location(fault))
+def steps(fault: Fault | None, engines: Mapping[str, tuple[Engine[Any], Observe]]) -> list[Check]:
+    """The equality table of 200 steps, likewise."""
+    return _with(fault, lambda: check.check_trajectories(engines))
 
 
-def _table(kind: str, methods: Mapping[str, Method], engines: Mapping[str, tuple[Engine[Any], Observe]]) -> list[Check]:
+def named_checks(fault: Fault) -> list[Verdict]:
+    """What the checks that the fault names say while it is in the package."""
+    with working(), broken(fault):
+        return [judge(name) for name in fault.caught_by]
+
+
+def _with(fault: Fault | None, fill: Callable[[], list[Check]]) -> list[Check]:
     """The table, or, where the fault stops it, one red cell that says with which error."""
-    try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return check.check_gradients(methods) if kind == "gradient" else check.check_trajectories(engines)
-    except Exception as error:
-        return [Check(kind, "all", "all", float("nan"), 0.0, f"{type(error).__name__}: {error}")]
+    with working(), broken(fault) if fault else nullcontext():
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return fill()
+        except Exception as error:
+            return [Check("stopped", f"{type(error).__name__}: {error}", "all", math.nan, 0.0, "")]
 
 
 _STYLE = """<style>
@@ -93,8 +83,9 @@ def _kind(ok: bool) -> str:
     return "mf-good" if ok else "mf-bad"
 
 
-def line(fault: Fault, place: Place) -> str:
+def line(fault: Fault) -> str:
     """The line that lies, above the one that stands in the source."""
+    place = location(fault)
     where = f"{place.file}, line {place.line}" + (f" ({', '.join(place.equations)})" if place.equations else "")
     wrong = "".join(f'<code class="mf-wrong">- {escape(text)}</code>' for text in fault.wrong.strip("\n").splitlines())
     right = "".join(f'<code class="mf-right">+ {escape(text)}</code>' for text in fault.right.strip("\n").splitlines())
