@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mf_numpy import check, properties, safeguards
+from mf_numpy import check, curvature_checks, properties, safeguards
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.faults import Fault
@@ -31,13 +31,22 @@ CHECKS: Mapping[str, NamedCheck] = {
     "unrolled velocity": properties.unrolled_velocity,
     "first-order decrease": properties.first_order_decrease,
     "velocity at rest": safeguards.velocity_at_rest,
+    "derivatives of losses": curvature_checks.derivatives_of_losses,
+    "slope of the gradient": curvature_checks.slope_of_gradient,
+    "bend of the objective": curvature_checks.bend_of_objective,
+    "edge of stability": curvature_checks.edge_of_stability,
+    "spectral radius": curvature_checks.spectral_radius,
+    "Adam by hand": curvature_checks.adam_by_hand,
+    "Adam's scale": curvature_checks.adam_scale,
     "resumed run": safeguards.resumed_run,
     "pooled epoch": safeguards.pooled_epoch,
+    "epoch of one batch": safeguards.epoch_of_one_batch,
     "exact sums": safeguards.exact_sums,
     "epochs": safeguards.epochs,
     "fair shuffle": safeguards.fair_shuffle,
     "training mean": safeguards.training_mean,
     "held-out values": safeguards.held_out_values,
+    "two sides": safeguards.two_sides,
     "order of ratings": safeguards.order_of_ratings,
     "renamed ids": safeguards.renamed_ids,
     "grown tables": safeguards.grown_tables,
