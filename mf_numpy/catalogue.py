@@ -1,6 +1,6 @@
 """The faults that the checks must reject: each a line of the real source, as somebody gets it wrong.
 
-In the order of the derivation: objective and gradient, updates, second derivatives, batches and epochs, ratings and ids.
+In the order of the derivation: gradient, updates and second derivatives, batches and epochs, ratings and ids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _GRADIENT = (
         function="mf_numpy.losses:LOSSES[squared].residual",
         right="residual=lambda error, delta: 2 * error,",
         wrong="residual=lambda error, delta: error,",
-        origin="The commonest slip on paper: the 2 of (r̂ - r)² is lost, or taken to be part of the learning rate.",
+        origin="A slip on paper: the 2 of (r̂ - r)² is lost, or left for the learning rate to make up.",
         caught_by=("loops", "complex step", "derivatives of losses", "along a line", "worked example"),
     ),
     Fault(
@@ -44,8 +44,8 @@ _GRADIENT = (
         name="sequential-update",
         function="mf_numpy.gradients:gradient",
         right='"Q": (e.T @ params.P) * share + (reg * w_i)[:, None] * params.Q,',
-        wrong='"Q": (e.T @ (params.P - config.lr * share * (e @ params.Q))) * share + (reg * w_i)[:, None] * params.Q,',
-        origin="In google-research mf_simple the user row is a NumPy view, so the item's gradient sees it already moved.",
+        wrong='"Q": (e.T @ (params.P - config.lr * (e @ params.Q) * share)) * share + (reg * w_i)[:, None] * params.Q,',
+        origin="google-research mf_simple: the user row is a NumPy view, so the item's gradient sees it moved.",
         caught_by=("loops", "complex step", "gauge identity", "worked example", "exact minimiser"),
     ),
     Fault(
@@ -111,7 +111,7 @@ _GRADIENT = (
         function="mf_numpy.objective:penalty_weights",
         right="return np.ones(m, batch.values.dtype), np.ones(n, batch.values.dtype)",
         wrong="return batch.user_counts / len(batch), batch.item_counts / len(batch)",
-        origin="Surprise's and ALS-WR's penalty is taken for the one that weight_decay is: public code differs silently.",
+        origin="ALS-WR's penalty is taken for the one that weight_decay is: public code differs silently on it.",
         caught_by=("loops", "complex step", "worked example", "exact minimiser"),
     ),
     Fault(
@@ -126,7 +126,7 @@ _GRADIENT = (
         name="norms-not-squared",
         function="mf_numpy.objective:penalty",
         right="norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)",
-        wrong="norms = total(np.sqrt((params.P**2).sum(axis=1)) * w_u) + total(np.sqrt((params.Q**2).sum(axis=1)) * w_i)",
+        wrong="norms = total((params.P**2).sum(axis=1) ** 0.5 * w_u) + total((params.Q**2).sum(axis=1) ** 0.5 * w_i)",
         origin="LensKit's FlexMF squares the biases in its penalty and not the norms of the factors.",
         caught_by=("loops", "complex step", "along a line", "worked example", "first-order decrease"),
     ),
@@ -152,7 +152,7 @@ _GRADIENT = (
         right="out: float | complex = values.sum(dtype=wide).item()",
         wrong="out: float | complex = values.sum().item()",
         origin="A sum keeps the precision of its terms unless told otherwise: 24 bits for millions of float32 ratings.",
-        caught_by=("exact sums", "order of ratings", "pooled epoch"),
+        caught_by=("exact sums", "pooled epoch"),
     ),
     Fault(
         name="lost-simd-lane",
@@ -160,7 +160,7 @@ _GRADIENT = (
         right="for f in range(K):\n    error += p[f] * q[f]",
         wrong="for f in range(K - K % 2):\n    error += p[f] * q[f]",
         origin="LIBMF's default SSE build loses lanes of its sums; a loop by twos without its remainder does the same.",
-        caught_by=("loops", "complex step", "worked example", "gauge identity", "exact minimiser"),
+        caught_by=("loops", "complex step", "worked example", "batch average", "exact minimiser"),
     ),
     Fault(
         name="off-by-one-indptr",
@@ -203,7 +203,7 @@ _UPDATES = (
         right="moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)",
         wrong="scaled = {name: lr * g for name, g in seen.gradient.items()}\n"
         "moved, velocity = update(tensors, state.velocity, scaled, 1.0, config)",
-        origin="Sutskever's v ← βv - ηg, θ ← θ + v: the same path until η changes, and then the past is scaled wrongly.",
+        origin="Sutskever's v ← βv - ηg, θ ← θ + v: the same path until η changes; then the past has the wrong scale.",
         caught_by=("trajectories", "unrolled velocity", "velocity at rest"),
     ),
     Fault(
@@ -229,7 +229,7 @@ _UPDATES = (
         wrong="data = gradient(state.params, batch, replace(config, reg=0.0)).gradient\n"
         "moved, velocity = update(tensors, state.velocity, data, lr, config)\n"
         "moved = {name: theta - lr * (seen.gradient[name] - data[name]) for name, theta in moved.items()}",
-        origin="Shrinking θ beside the step is the penalty in plain gradient descent (Eq. 9), and no longer with momentum.",
+        origin="Shrinking θ beside the step is L2 in plain gradient descent (Eq. 9), and no longer under momentum.",
         caught_by=("trajectories", "unrolled velocity", "velocity at rest"),
     ),
     Fault(
@@ -237,7 +237,7 @@ _UPDATES = (
         function="mf_numpy.adaptive:adam",
         right="theta = (1 - lr * decay) * theta",
         wrong="grad = grad + decay * theta",
-        origin="d2l and others take weight decay under Adam for L2; Adam divides the pull by its own size.",
+        origin="d2l takes weight decay under Adam for L2; but Adam divides that pull by its own size.",
         caught_by=("Adam by hand", "Adam's scale"),
     ),
     Fault(
@@ -253,7 +253,7 @@ _UPDATES = (
         function="mf_numpy.curvature:max_lr",
         right="bound = 2 * (1 + beta) / curvature",
         wrong="bound = 2 * (1 - beta) / curvature",
-        origin="Momentum is thought to need smaller steps: it does not, its bound on η is the larger one.",
+        origin="One expects momentum to need smaller steps; it does not: its bound on η is the larger one.",
         caught_by=("edge of stability", "spectral radius"),
     ),
 )
@@ -279,8 +279,8 @@ _EPOCHS = (
         name="mean-of-batch-rmses",
         function="mf_numpy.train:_epoch",
         right="squared_error = squared_error + squared",
-        wrong="parts = math.sqrt(squared_error / len(whole)), math.sqrt(squared / len(batch)) * len(batch) / len(whole)\n"
-        "squared_error = len(whole) * sum(parts) ** 2",
+        wrong="rmse = math.sqrt(squared / len(batch)) * len(batch) / len(whole)\n"
+        "squared_error = len(whole) * (math.sqrt(squared_error / len(whole)) + rmse) ** 2",
         origin="d2l averages the RMSEs of batches; the root of a mean is not the mean of the roots.",
         caught_by=("pooled epoch", "epoch of one batch"),
     ),

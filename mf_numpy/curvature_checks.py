@@ -57,10 +57,10 @@ def _sum_of_blocks(case: Case, d: Tensors) -> float:
 
 def _squared_cases() -> list[tuple[Case, Tensors]]:
     rng = np.random.default_rng(20)
+    squared = [case for case in cases() if case.config.loss == "squared"]
     return [
-        (case, {key: rng.normal(size=theta.shape) for key, theta in case.params.tensors().items()})
-        for case in cases()
-        if case.config.loss == "squared"
+        (case, {key: np.array(rng.normal(size=x.shape)) for key, x in case.params.tensors().items()})
+        for case in squared
     ]
 
 

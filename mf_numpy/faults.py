@@ -95,8 +95,8 @@ def broken(fault: Fault) -> Iterator[None]:
     """Run the block with the fault's line in place of the right one, wherever the function is referred to.
 
     A Python function is given other code and stays the same object, so that every reference to it follows. A function
-    compiled by Numba is compiled anew, without cache or threads, and put in the place of the old one in its module, with
-    those that call it. All is as before when the block ends, also by an error.
+    compiled by Numba is compiled anew, without cache or threads, and put in the place of the old one in its module,
+    with those that call it. All is as before when the block ends, also by an error.
 
     Raises:
         ConfigError: the right line is not in the source exactly once.
