@@ -32,9 +32,9 @@ class Check:
     """One comparison: the largest difference found over all cases (and steps).
 
     Attributes:
-        kind: ``gradient`` or ``trajectory``.
+        kind: ``gradient``, ``trajectory`` or ``property``.
         quantity: ``P``, ``Q``, ``b``, ``c``, or ``objective``, ``E``, ``gradient P``, ``velocity P``, ...
-        method: what was compared with the loops.
+        method: what was compared, with the loops or with what the property asks.
         difference: relative; NaN counts as a failure.
         tolerance: what `difference` may not exceed.
         where: the case of the largest difference.
@@ -222,11 +222,6 @@ def trajectory(engine: Engine[Any], look: Observe, ratings: Ratings, config: Con
         state = engine.step(state, whole, config)
         yield {name: np.array(value) for name, value in look(state, whole, config).items()}
         state = engine.next_epoch(state)
-
-
-def run() -> list[Check]:
-    """All checks that need no PyTorch."""
-    return check_gradients() + check_trajectories()
 
 
 def relative_difference(mine: Array, expected: Array) -> float:

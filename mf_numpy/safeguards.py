@@ -19,7 +19,7 @@ from mf_numpy.model import Params
 from mf_numpy.properties import FORMS, Ways, Worst, both_penalties, problem
 from mf_numpy.ratings import Array, Ratings
 from mf_numpy.result import FitResult
-from mf_numpy.split import Holdout
+from mf_numpy.split import Holdout, k_fold, leave_last, random_split
 
 
 def order_of_ratings(ways: Ways) -> list[Check]:
@@ -38,14 +38,6 @@ def order_of_ratings(ways: Ways) -> list[Check]:
                 seen = way.evaluate(params, full_batch(table, config), config)
                 worst.see(name, "J", seen.objective, gold.objective, f"{label}, {order}")
                 worst.see_all(name, seen.gradient, gold.gradient, f"{label}, {order}")
-    ratings, config = _many(), Config(model="plain", n_factors=1, init_scale=0.0)
-    nothing = Params(np.zeros((50, 1), np.float32), np.zeros((40, 1), np.float32))
-    batch = full_batch(ratings, config)
-    at = rng.permutation(len(batch))
-    other = Batch(batch.users[at], batch.items[at], batch.values[at], batch.shape)
-    for name, way in ways.items():
-        one, two = (way.evaluate(nothing, b, config).squared_error for b in (batch, other))
-        worst.see(name, "Σ error²", two, one, "20,000 ratings in float32")
     return worst.checks()
 
 
@@ -171,11 +163,14 @@ def exact_sums(ways: Ways) -> list[Check]:
     ratings = _many()
     exact = math.fsum(value**2 for value in ratings.values.tolist())
     for dtype in ("float32", "float64"):
-        config = Config(model="plain", n_factors=1, dtype=dtype)  # type: ignore[arg-type]
+        config = Config(model="plain", n_factors=1, dtype=dtype)
         nothing = Params(np.zeros((50, 1), dtype), np.zeros((40, 1), dtype))
         batch = full_batch(ratings, config)
         for name, way in ways.items():
-            worst.see(name, "Σ error²", way.evaluate(nothing, batch, config).squared_error, exact, dtype)
+            seen = way.evaluate(nothing, batch, config)
+            worst.see(name, "Σ error²", seen.squared_error, exact, dtype)
+            if dtype == "float64":
+                worst.see(name, "J", seen.objective, exact / len(batch), dtype)
     return worst.checks()
 
 
@@ -195,6 +190,19 @@ def pooled_epoch(ways: Ways) -> list[Check]:
     for name, way in ways.items():
         record = train.run(way.engine, ratings, config).history[0]
         worst.see(name, "RMSE", record.train_rmse, exact, "20,000 ratings in float32")
+    return worst.checks()
+
+
+def epoch_of_one_batch(ways: Ways) -> list[Check]:
+    """With η next to 0 an epoch reports the same RMSE and J in batches of any size."""
+    worst = Worst(1e-9)
+    for label, ratings, _, config in both_penalties(n_epochs=1, lr=1e-14):
+        for name, way in ways.items():
+            whole = train.run(way.engine, ratings, config).history[0]
+            for size in (1, 7, 39):
+                record = train.run(way.engine, ratings, replace(config, batch_size=size)).history[0]
+                worst.see(name, "RMSE", record.train_rmse, whole.train_rmse, f"{label}, batches of {size}")
+                worst.see(name, "J", record.objective, whole.objective, f"{label}, batches of {size}")
     return worst.checks()
 
 
@@ -239,11 +247,28 @@ def _held_out(value: float) -> Holdout:
 def held_out_values(ways: Ways) -> list[Check]:
     """Other values of the held-out ratings change nothing that training finds."""
     worst = Worst(0.0)
-    ratings, _, config = problem(8, n_epochs=3, lr=0.5, batch_size=17)
+    ratings, _, config = problem(8, m=5, n=5, n_epochs=3, lr=0.5, batch_size=17)
+    at = random_split(replace(ratings, values=np.arange(len(ratings)))).valid.values.astype(np.int64)
+    changed = ratings.values.copy()
+    changed[at] += 9.0
+    splits = [random_split(table) for table in (ratings, replace(ratings, values=changed))]
     for name, way in ways.items():
-        one, two = (train.run(way.engine, ratings, config, valid=_held_out(value)) for value in (1.0, 9.0))
-        worst.see(name, "μ", two.params.mu, one.params.mu, "held-out ratings 1 or 9")
-        worst.see_all(name, two.params.tensors(), one.params.tensors(), "held-out ratings 1 or 9")
+        one, two = (train.run(way.engine, split.train, config, valid=split.valid) for split in splits)
+        worst.see(name, "μ", two.params.mu, one.params.mu, "held-out ratings higher by 9")
+        worst.see_all(name, two.params.tensors(), one.params.tensors(), "held-out ratings higher by 9")
+    return worst.checks()
+
+
+def two_sides(ways: Ways) -> list[Check]:
+    """Every rating is on exactly one side of a split: a random one, each fold, and the latest of each user."""
+    worst = Worst(0.0)
+    ratings, _, _ = problem(15)
+    ratings = replace(ratings, values=np.arange(len(ratings)), timestamps=np.arange(len(ratings)) % 7)
+    splits = {"random": random_split(ratings), "latest": leave_last(ratings)}
+    splits |= {f"fold {k + 1}": split for k, split in enumerate(k_fold(ratings))}
+    for name, split in splits.items():
+        both = np.sort(np.concatenate([split.train.values, split.valid.values]))
+        worst.note("split", "ratings", float(not np.array_equal(both, ratings.values)), name)
     return worst.checks()
 
 

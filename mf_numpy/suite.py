@@ -135,6 +135,3 @@ def _ignoring_ways(table: Callable[[], list[Check]]) -> NamedCheck:
         return table()
 
     return run
-
-
-

@@ -32,7 +32,7 @@ CASES = list(cases())
 
 def _direction(params: Params, seed: int = 7) -> Tensors:
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(theta.shape) for name, theta in params.tensors().items()}
+    return {name: np.asarray(rng.standard_normal(theta.shape)) for name, theta in params.tensors().items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
