@@ -207,7 +207,7 @@ def descent(taken: Mapping[str, Path], least: float, n_steps: int) -> str:
     return picture("objective above its least value by step, for four update rules", draw, size=(4.6, 4.4))
 
 
-_TOP, _FOOT = 1e12, 1e-10
+_TOP, _FOOT = 1e12, 1e-7
 
 
 def cliff(fractions: Array, ends: Array, chosen: tuple[float, float], n_steps: int) -> str:
