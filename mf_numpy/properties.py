@@ -88,9 +88,7 @@ class Worst:
 
     def note(self, way: str, quantity: str, difference: float, where: str) -> None:
         """Keep a difference if it is the largest so far; a NaN, once met, stays."""
-        key = quantity, way
-        if key not in self._seen or not difference <= self._seen[key][0]:
-            self._seen[key] = difference, where
+        check.keep_worst(self._seen, (quantity, way), difference, where)
 
     def checks(self) -> list[Check]:
         """One `Check` a quantity and way."""

@@ -1,4 +1,4 @@
-"""The faults of the port; `mf_numpy.catalogue` has those of the hand-written version."""
+"""The faults of the port, and those that torch is asked about; `mf_numpy.catalogue` has the hand-written version's."""
 
 from __future__ import annotations
 
@@ -92,6 +92,14 @@ _LIST = (
         wrong="squared_error = (error.detach() ** 2).sum()",
         origin="The sum behind an RMSE is left in the precision of the parameters.",
         caught_by=("exact sums", "pooled epoch"),
+    ),
+    Fault(
+        name="adam-uncorrected",
+        function="mf_numpy.adaptive:adam",
+        right="mean, spread = first / (1 - beta1**steps), np.sqrt(second / (1 - beta2**steps))",
+        wrong="mean, spread = first, np.sqrt(second)",
+        origin="The running means start at 0, and the correction for it is left out as if it were a detail.",
+        caught_by=("Adam by hand", "torch.optim.Adam"),
     ),
 )
 

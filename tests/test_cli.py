@@ -382,7 +382,8 @@ def test_recipes_and_check(mf: Run) -> None:
 def test_a_failed_check_fails(mf: Run, capsys: pytest.CaptureFixture[str]) -> None:
     from mf_numpy.check import Check
     from mf_numpy.cli_check import check
-    from mf_numpy.suite import Suite, Ways
+    from mf_numpy.properties import Ways
+    from mf_numpy.suite import Suite
 
     good, bad = Check("gradient", "P", "numpy", 1e-16, 1e-12, "a"), Check("gradient", "Q", "numpy", np.nan, 1e-12, "b")
 

@@ -16,6 +16,7 @@ from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.cli import run
 from mf_numpy.cli_check import check_broken
+from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError
 from mf_numpy.faults import Fault, broken, location
 from mf_numpy.properties import Worst
@@ -98,15 +99,19 @@ def test_a_line_that_has_gone_says_what_to_do() -> None:
 
 
 def _speed() -> float:
-    return float(optim.velocity(np.array(1.0), np.array(1.0), check.Config(momentum=0.5)))
+    return float(optim.velocity(np.array(1.0), np.array(1.0), Config(momentum=0.5)))
+
+
+def _fail_while_broken(compiled: object) -> None:
+    assert _speed() == 1.5
+    assert kernels._rows_kernel is not compiled
+    raise ZeroDivisionError
 
 
 def test_everything_is_as_before_after_an_error() -> None:
     function, code, compiled = optim.velocity, optim.velocity.__code__, kernels._rows_kernel
     with pytest.raises(ZeroDivisionError), broken(FAULTS["dampening-forgotten"]), broken(FAULTS["lost-simd-lane"]):
-        assert _speed() == 1.5
-        assert kernels._rows_kernel is not compiled
-        raise ZeroDivisionError
+        _fail_while_broken(compiled)
     assert _speed() == 1.0
     assert optim.velocity is function and function.__code__ is code
     assert kernels._rows_kernel is compiled
@@ -156,6 +161,13 @@ def test_a_nan_stays_the_worst() -> None:
     assert Verdict("a", "b", (replace(row, difference=1.0), row)).worst == row
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trajectories of 10 steps in the table: enough to see it turn red."""
+    monkeypatch.setattr(check, "N_STEPS", 10)
+
+
+@pytest.mark.usefixtures("short")
 def test_break_shows_the_red_table_and_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     place = location(FAULTS["penalty-2-dropped"])
     assert run(app, ["check", "--break", "penalty-2-dropped"]) == 1
@@ -168,6 +180,7 @@ def test_break_shows_the_red_table_and_the_line(capsys: pytest.CaptureFixture[st
     assert "checks reject it; the other" in out
 
 
+@pytest.mark.usefixtures("short")
 def test_break_shows_what_a_check_raised(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, ["check", "--break", "transposed-residual"]) == 1
     out, _ = capsys.readouterr()
@@ -175,6 +188,7 @@ def test_break_shows_what_a_check_raised(capsys: pytest.CaptureFixture[str]) -> 
     assert "rejects !" in out
 
 
+@pytest.mark.usefixtures("short")
 def test_break_a_line_of_the_port(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(torch_app, ["check", "--break", "dampening-1-minus-beta"]) == 1
     out, _ = capsys.readouterr()
