@@ -92,7 +92,8 @@ def held_out(hand: FitResult, autograd: FitResult, levels: Mapping[str, float]) 
         top = max(levels.values())
         for name, level in levels.items():
             axes.axhline(level, color=GREY, linewidth=1.2)
-            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            side = "top" if name == "bias-only" else "bottom"
+            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va=side)
         axes.set_ylabel("held-out RMSE (rating)")
         axes.set_ylim(0, 1.35 * top)
 
@@ -143,9 +144,9 @@ def one_rating(seen: OneRating) -> str:
             _arrow(axes, np.zeros(2), at + step, colour, 1.4, (0, (4, 3)))
             _arrow(axes, np.zeros(2), at, colour, 2.6, "-")
             _arrow(axes, at, at + step, GREEN, 2.6, "-")
-            _name(axes, at, name, colour, reach)
+            _name(axes, at, -step, name, colour, reach)
             if np.linalg.norm(step) > 0.06 * reach:
-                _name(axes, at + step, f"{name}′", colour, reach)
+                _name(axes, at + step, at + step, f"{name}′", colour, reach)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
         axes.set_aspect("equal")
@@ -160,10 +161,9 @@ def _arrow(axes: Axes, tail: Array, head: Array, colour: str, width: float, dash
     axes.annotate("", tuple(head), tuple(tail), arrowprops={**style, "mutation_scale": 14})
 
 
-def _name(axes: Axes, at: Array, text: str, colour: str, reach: float) -> None:
-    # Beside the arrow, not on it: a little to the left of where it points.
-    along = at / (np.linalg.norm(at) or 1.0)
-    x, y = at + 0.09 * reach * (0.6 * along + np.array([-along[1], along[0]]))
+def _name(axes: Axes, at: Array, towards: Array, text: str, colour: str, reach: float) -> None:
+    """Write a name beside the tip of an arrow, a little off in the given direction."""
+    x, y = at + 0.1 * reach * towards / (np.linalg.norm(towards) or 1.0)
     axes.text(x, y, text, color=colour, ha="center", va="center", fontsize=13, fontweight="bold")
 
 
@@ -196,10 +196,11 @@ def descent(taken: Mapping[str, Path], least: float, n_steps: int) -> str:
     """How far above its least value J is after each step, on a log axis."""
 
     def draw(axes: Axes) -> None:
-        for colour, (name, path) in zip(RULE_COLOURS, taken.items(), strict=True):
-            axes.semilogy(np.maximum(path.loss - least, 1e-14), color=colour, linewidth=2, label=name)
+        above = {name: np.maximum(path.loss - least, 1e-14) for name, path in taken.items()}
+        for colour, (name, heights) in zip(RULE_COLOURS, above.items(), strict=True):
+            axes.semilogy(heights, color=colour, linewidth=2, label=name)
         axes.set_xlim(0, n_steps)
-        axes.set_ylim(1e-14, 1e6)
+        axes.set_ylim(min(h.min() for h in above.values()) / 30, min(max(h.max() for h in above.values()), 1e6) * 3)
         axes.set_xlabel("step")
         axes.set_ylabel("J above its least value (rating²)")
         axes.legend(loc="lower left")
@@ -261,7 +262,7 @@ def titles(drawn: TitleMap) -> str:
     return f'<div style="overflow-x: auto"><div style="min-width: 46rem">{svg}</div></div>'
 
 
-def _short(title: str, most: int = 30) -> str:
+def _short(title: str, most: int = 36) -> str:
     return title if len(title) <= most else title[: most - 1].rstrip() + "…"
 
 

@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from html import escape
-from typing import Any
 
 import numpy as np
 
-from mf_numpy import check
-from mf_numpy.check import Check, Method, Observe
-from mf_numpy.engine import Engine
+from mf_numpy.check import Check
 from mf_numpy.faults import Fault, broken, location
-from mf_numpy.suite import Verdict, judge
+from mf_numpy.suite import Suite, Verdict, judge
 from mf_numpy.tour_experiments import working
 
 
-def gradients(fault: Fault | None, methods: Mapping[str, Method]) -> list[Check]:
-    """The equality table of gradients, with the fault in the package while it is filled."""
-    return _with(fault, lambda: check.check_gradients(methods))
-
-
-def steps(fault: Fault | None, engines: Mapping[str, tuple[Engine[Any], Observe]]) -> list[Check]:
-    """The equality table of 200 steps, likewise."""
-    return _with(fault, lambda: check.check_trajectories(engines))
-
-
-def named_checks(fault: Fault) -> list[Verdict]:
-    """What the checks that the fault names say while it is in the package."""
-    with working(), broken(fault):
-        return [judge(name) for name in fault.caught_by]
-
-
-def _with(fault: Fault | None, fill: Callable[[], list[Check]]) -> list[Check]:
-    """The table, or, where the fault stops it, one red cell that says with which error."""
+def table(suite: Suite, kind: str, fault: Fault | None) -> Verdict:
+    """An equality table, ``gradient`` or ``trajectory``, with the fault in the package while it is filled."""
     with working(), broken(fault) if fault else nullcontext():
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return fill()
-        except Exception as error:
-            return [Check("stopped", f"{type(error).__name__}: {error}", "all", math.nan, 0.0, "")]
+        return judge(kind, lambda ways: suite.tables[kind](), suite.ways)
+
+
+def named_checks(suite: Suite, fault: Fault) -> list[Verdict]:
+    """What the checks that must reject the fault say while it is in the package."""
+    with working(), broken(fault):
+        return [judge(name, suite.checks[name], suite.ways) for name in fault.caught_by]
 
 
 _STYLE = """<style>
 .mf-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem }
-.mf-table th, .mf-table td { border: 1px solid rgb(128 128 128 / 40%); padding: 0.25rem 0.6rem; text-align: right }
+.mf-table th, .mf-table td { border: 1px solid rgb(128 128 128 / 40%); padding: 0.25rem 0.6rem }
+.mf-table td { text-align: right; white-space: nowrap }
 .mf-table th { font-weight: 600; text-align: left }
+.mf-table td.mf-text { text-align: left; white-space: normal; min-width: 14rem }
 .mf-good { background: rgb(47 163 111 / 18%) }
 .mf-bad { background: #c62828; color: white; font-weight: 600 }
 .mf-diff { overflow-x: auto; padding: 0.5rem 0.75rem; border: 1px solid rgb(128 128 128 / 40%); border-radius: 4px }
@@ -59,22 +41,29 @@ _STYLE = """<style>
 </style>"""
 
 
-def equality(rows: Iterable[Check], quantities: str) -> str:
+def equality(seen: Verdict, quantities: str) -> str:
     """The largest difference of each method from the loops, a method a column; red past what is allowed."""
-    cells = {(row.quantity, row.method): row for row in rows}
+    if seen.raised is not None:
+        return f'{_STYLE}<p class="mf-bad" style="padding: 0.5rem">It stopped: {escape(seen.raised)}</p>'
+    cells = {(row.quantity, row.method): row for row in seen.rows}
     methods = list(dict.fromkeys(method for _, method in cells))
     head = "".join(f"<th>{escape(method)}</th>" for method in methods)
     body = ""
     for quantity in dict.fromkeys(quantity for quantity, _ in cells):
         columns = "".join(_cell(cells.get((quantity, method))) for method in methods)
         body += f"<tr><th>{escape(quantity)}</th>{columns}</tr>"
-    table = f'<table class="mf-table"><tr><th>{escape(quantities)}</th>{head}</tr>{body}</table>'
-    return f'{_STYLE}<div style="overflow-x: auto">{table}</div>'
+    return _table(f"<tr><th>{escape(quantities)}</th>{head}</tr>{body}")
+
+
+def _table(rows: str) -> str:
+    return f'{_STYLE}<div style="overflow-x: auto"><table class="mf-table">{rows}</table></div>'
 
 
 def _cell(row: Check | None) -> str:
     if row is None:
         return "<td></td>"
+    if row.method == "loops" and row.ok:
+        return "<td>reference</td>"
     text = "no number" if np.isnan(row.difference) else f"{row.difference:.1e}"
     return f'<td class="{_kind(row.ok)}" title="{escape(row.where)}">{text}</td>'
 
@@ -101,8 +90,7 @@ def verdicts(seen: Iterable[Verdict]) -> str:
         body += (
             f'<tr><th>{escape(verdict.name)}</th><td class="{_kind(verdict.ok)}">'
             f'{"passes" if verdict.ok else "rejects"}</td>'
-            f'<td style="text-align: left">{escape(verdict.about)}</td>'
-            f'<td style="text-align: left">{escape(found)}</td></tr>'
+            f'<td class="mf-text">{escape(verdict.about)}</td><td class="mf-text">{escape(found)}</td></tr>'
         )  # fmt: skip
     head = "<tr><th>check</th><th>says</th><th>what it knows</th><th>worst difference, relative</th></tr>"
-    return f'{_STYLE}<div style="overflow-x: auto"><table class="mf-table">{head}{body}</table></div>'
+    return _table(head + body)
