@@ -1,12 +1,14 @@
 # make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
 # make test                                    install once, then the tests
+# make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 ARGS ?=
+EDIT ?=
 
-.PHONY: bench test lint types imports smoke format clean help
+.PHONY: bench test tour lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -23,6 +25,9 @@ bench: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+tour: $(VENV)/.installed
+	$(BIN)/python -m marimo $(if $(EDIT),edit,run) mf_numpy/tour.py $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke

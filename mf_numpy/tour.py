@@ -77,11 +77,11 @@ def learning_controls():
 def learning_runs(settings, split):
     try:
         config = mf_numpy.Config(**settings.value, dtype="float64")
-        with tour_experiments.working(), np.errstate(all="ignore"):
+        with tour_experiments.working():
             by_hand = mf_numpy.fit(split.train, config, valid=split.valid, backend="numpy")
             by_autograd = mf_torch.fit(split.train, config, valid=split.valid)
-            twin = TorchEngine(), observe
-            differences = tour_experiments.differences(split.train, config, twin, len(by_hand.history))
+        twin = TorchEngine(), observe
+        differences = tour_experiments.differences(split.train, config, twin, len(by_hand.history))
         refused = None
     except mf_numpy.ConfigError as error:
         refused = f"These settings do not go together: {error}."
@@ -154,6 +154,7 @@ def rating_arrows(rating):
     _table = "\n".join(f"| {name} | {before:.2f} | {after:.2f} |" for name, (before, after) in _rows.items())
     _said = mo.md(
         "| | before | after a step |\n|:---|---:|---:|\n"
+        + _table
         + "\n\nSolid: the factors as they are. Green: −η∇p at the tip of p, along q, and −η∇q at the tip of q, "
         "along p. Dashed: the factors after the step. Dotted: the line that each may move on."
     )
@@ -246,8 +247,7 @@ def cliff_controls():
 
 @app.cell(hide_code=True)
 def trained():
-    with tour_experiments.working():
-        minimum = tour_experiments.minimum()
+    minimum = tour_experiments.minimum()
     return (minimum,)
 
 
@@ -265,16 +265,14 @@ def cliff_scan(edge, minimum):
 def cliff_ends(bound, cliff_config, minimum):
     # Apart from the cell that draws, so that moving η over the cliff does not run them again.
     fractions = np.round(np.arange(0.5, 1.3001, 0.02), 2)
-    with tour_experiments.working():
-        ends = np.array([tour_experiments.departures(minimum, cliff_config, bound * f, 200)[-1] for f in fractions])
+    ends = np.array([tour_experiments.departures(minimum, cliff_config, bound * f, 200)[-1] for f in fractions])
     return ends, fractions
 
 
 @app.cell(hide_code=True)
 def cliff_figure(bound, cliff_config, edge, ends, fractions, minimum):
     _fraction = edge.value["fraction"]
-    with tour_experiments.working():
-        _run = tour_experiments.departures(minimum, cliff_config, bound * _fraction, 200)
+    _run = tour_experiments.departures(minimum, cliff_config, bound * _fraction, 200)
     mo.vstack(
         [
             mo.md(
@@ -320,9 +318,8 @@ def titles_controls():
 
 @app.cell(hide_code=True)
 def titles_map(data):
-    with tour_experiments.working():
-        _ratings = planted(tour_experiments.NAMELESS).ratings if data.value == "planted" else load(data.value)
-        titles = tour_experiments.title_map(_ratings)
+    _ratings = planted(tour_experiments.NAMELESS).ratings if data.value == "planted" else load(data.value)
+    titles = tour_experiments.title_map(_ratings)
     _side = {(0, 1): "right", (0, -1): "left", (1, 1): "top", (1, -1): "bottom"}
     _ends = "\n".join(
         f"| {_side[end.axis, end.sign]} | {'; '.join(end.titles)} | {', '.join(end.genres)} |" for end in titles.ends

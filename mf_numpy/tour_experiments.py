@@ -30,7 +30,7 @@ _ONE_AT_A_TIME = RLock()
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Held by whatever computes: a fault put into the package is seen by every page that one server shows.
+    """Hold this while computing: a fault put into the package is seen by every page that one server shows.
 
     Numba gets one thread: for tables of this size, sharing them out costs more than it saves.
     """
@@ -58,6 +58,7 @@ RULES: dict[str, tuple[MomentumForm, bool]] = {
 """The update rules by name: the form, and whether β counts."""
 
 
+@working()
 def differences(ratings: Ratings, config: Config, twin: tuple[Engine[Any], Observe], n_steps: int) -> Array:
     """The largest relative difference of the twin from the hand-written version after each step, (n_steps,).
 
@@ -183,6 +184,7 @@ class Minimum:
     steepest: Tensors
 
 
+@working()
 def minimum() -> Minimum:
     """Train a small biased model until nothing moves, and measure the curvature there."""
     ratings = planted(PlantedConfig(n_users=30, n_items=20, n_ratings=300, n_factors=2, clip=False)).ratings
@@ -199,6 +201,7 @@ def minimum() -> Minimum:
     return Minimum(result.params, batch, config, largest, steepest)
 
 
+@working()
 def departures(at: Minimum, config: Config, lr: float, n_steps: int) -> Array:
     """|θ - θ*| after each step over what it was at the start, (n_steps + 1,): from a small push along the steepest
     direction, by `mf_numpy.optim.update`; infinity from where it is past 10¹²."""
@@ -247,10 +250,13 @@ class TitleMap:
     rmse: tuple[float, float]
 
 
+@working()
 def title_map(ratings: Ratings, *, n_shown: int = 30, n_known: int = 300) -> TitleMap:
     """Train a biased model with K = 2 and turn its factors to `mf_numpy.gauge.canonical`."""
     split = random_split(ratings, valid=0.1)
-    config = Config(n_factors=2, reg=0.03, lr=40.0, momentum_form="nesterov", n_epochs=150)
+    # A row's share of the ratings, and with it the curvature of its block (Eq. 19), falls as the tables grow.
+    lr = min(40.0, min(ratings.n_users, ratings.n_items) / 25)
+    config = Config(n_factors=2, reg=0.03, lr=lr, momentum_form="nesterov", n_epochs=150)
     result = fit(split.train, config)
     params = gauge.canonical(result.params)
     info = split.train.item_info

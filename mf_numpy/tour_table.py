@@ -76,8 +76,12 @@ def line(fault: Fault) -> str:
     """The line that lies, above the one that stands in the source."""
     place = location(fault)
     where = f"{place.file}, line {place.line}" + (f" ({', '.join(place.equations)})" if place.equations else "")
-    wrong = "".join(f'<code class="mf-wrong">- {escape(text)}</code>' for text in fault.wrong.strip("\n").splitlines())
-    right = "".join(f'<code class="mf-right">+ {escape(text)}</code>' for text in fault.right.strip("\n").splitlines())
+    wrong = "".join(
+        f'<code class="mf-wrong">wrong  {escape(text)}</code>' for text in fault.wrong.strip("\n").splitlines()
+    )
+    right = "".join(
+        f'<code class="mf-right">right  {escape(text)}</code>' for text in fault.right.strip("\n").splitlines()
+    )
     return f'{_STYLE}<p>{escape(where)}</p><div class="mf-diff">{wrong}{right}</div>'
 
 
