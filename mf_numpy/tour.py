@@ -9,6 +9,7 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="mf: one model, written twice")
 
 with app.setup:
+    from contextlib import suppress
     from dataclasses import replace
 
     import marimo as mo
@@ -92,29 +93,23 @@ def learning_runs(settings, split):
 @app.cell(hide_code=True)
 def learning_curves(by_autograd, by_hand, differences, levels):
     _allowed, _worst = check.TRAJECTORY_TOLERANCE, differences.max(initial=0.0)
-    _said = mo.md(
-        f"""
-        After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters between
-        the two versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed.
-
-        Held-out RMSE at the end: **{by_hand.history[-1].valid_rmse:.3f}**, by predicting the mean
-        {levels["mean"]:.3f}, by biases alone {levels["bias-only"]:.3f}. No prediction can do better than the noise
-        that the ratings were drawn with, {levels["noise floor"]:.3f}.
-        """
+    _equal = f"""
+    After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters between the two
+    versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed.
+    """
+    _rmse = "Held-out RMSE at the end: **{:.3f}**; mean {mean:.3f}, bias-only {bias-only:.3f}. No prediction beats the "
+    _rmse += "noise that the ratings were drawn with, {noise floor:.3f}."
+    if by_hand.status == "diverged":
+        _above, _beside = [mo.callout(f"It diverged: {by_hand.message}.", kind="danger")], [_equal]
+    else:
+        _above, _beside = [], [_equal, _rmse.format(by_hand.history[-1].valid_rmse, **levels)]
+    _figures = tour_figures.side_by_side(
+        tour_figures.learning(by_hand, by_autograd),
+        tour_figures.held_out(by_hand, by_autograd, levels),
+        tour_figures.difference(differences, by_hand.config.n_epochs, _allowed),
+        "".join(mo.md(text).text for text in _beside),
     )
-    mo.vstack(
-        [
-            *([mo.callout(f"It diverged: {by_hand.message}.", kind="danger")] if by_hand.status == "diverged" else []),
-            mo.Html(
-                tour_figures.side_by_side(
-                    tour_figures.learning(by_hand, by_autograd),
-                    tour_figures.held_out(by_hand, by_autograd, levels),
-                    tour_figures.difference(differences, by_hand.config.n_epochs, _allowed),
-                    _said.text,
-                )
-            ),
-        ]
-    )
+    mo.vstack([*_above, mo.Html(_figures)])
     return
 
 
@@ -234,15 +229,11 @@ def cliff_text():
 
 @app.cell(hide_code=True)
 def cliff_controls():
-    edge = mo.ui.dictionary(
-        {
-            "fraction": mo.ui.slider(0.5, 1.3, 0.01, value=0.98, label="η / bound", show_value=True),
-            "form": mo.ui.dropdown(list(tour_experiments.RULES), value="heavy ball (Eq. 13)", label="rule"),
-            "momentum": mo.ui.slider(0.1, 0.9, 0.1, value=0.8, label="β", show_value=True),
-        }
-    )
-    mo.hstack(list(edge.values()), wrap=True, justify="start", gap=1.5)
-    return (edge,)
+    fraction = mo.ui.slider(0.5, 1.3, 0.01, value=0.98, label="η / bound", show_value=True)
+    rule = mo.ui.dropdown(list(tour_experiments.RULES), value="heavy ball (Eq. 13)", label="rule")
+    beta = mo.ui.slider(0.1, 0.9, 0.1, value=0.8, label="β", show_value=True)
+    mo.hstack([fraction, rule, beta], wrap=True, justify="start", gap=1.5)
+    return beta, fraction, rule
 
 
 @app.cell(hide_code=True)
@@ -252,36 +243,27 @@ def trained():
 
 
 @app.cell(hide_code=True)
-def cliff_scan(edge, minimum):
-    _form, _with_momentum = tour_experiments.RULES[edge.value["form"]]
-    cliff_config = replace(
-        minimum.config, momentum_form=_form, momentum=edge.value["momentum"] if _with_momentum else 0.0
-    )
-    bound = curvature.max_lr(minimum.curvature, cliff_config)
-    return bound, cliff_config
-
-
-@app.cell(hide_code=True)
-def cliff_ends(bound, cliff_config, minimum):
-    # Apart from the cell that draws, so that moving η over the cliff does not run them again.
+def cliff_scan(beta, minimum, rule):
+    # Not with the cell below, so that η moves over the cliff without running all of these again.
+    _form, _with_momentum = tour_experiments.RULES[rule.value]
+    edge = replace(minimum.config, momentum_form=_form, momentum=beta.value if _with_momentum else 0.0)
+    bound = curvature.max_lr(minimum.curvature, edge)
     fractions = np.round(np.arange(0.5, 1.3001, 0.02), 2)
-    ends = np.array([tour_experiments.departures(minimum, cliff_config, bound * f, 200)[-1] for f in fractions])
-    return ends, fractions
+    ends = np.array([tour_experiments.departures(minimum, edge, bound * f, 200)[-1] for f in fractions])
+    return bound, edge, ends, fractions
 
 
 @app.cell(hide_code=True)
-def cliff_figure(bound, cliff_config, edge, ends, fractions, minimum):
-    _fraction = edge.value["fraction"]
-    _run = tour_experiments.departures(minimum, cliff_config, bound * _fraction, 200)
+def cliff_figure(bound, edge, ends, fraction, fractions, minimum):
+    _lr = bound * fraction.value
+    _run = tour_experiments.departures(minimum, edge, _lr, 200)
     mo.vstack(
         [
-            mo.md(
-                f"L = {minimum.curvature:.4f}, so Eq. 21 bounds η at **{bound:.3f}**; chosen: {bound * _fraction:.3f}."
-            ),
+            mo.md(f"L = {minimum.curvature:.4f}, so Eq. 21 bounds η at **{bound:.3f}**; chosen: {_lr:.3f}."),
             mo.Html(
                 tour_figures.side_by_side(
-                    tour_figures.cliff(fractions, ends, (_fraction, _run[-1]), 200),
-                    tour_figures.departure(_run, _fraction),
+                    tour_figures.cliff(fractions, ends, (fraction.value, _run[-1]), 200),
+                    tour_figures.departure(_run, fraction.value),
                 )
             ),
         ]
@@ -294,7 +276,7 @@ def titles_text():
     mo.md(r"""
     ## 5. Titles placed by two factors
 
-    A biased model with K = 2, trained on real ratings. The biases hold what everybody thinks; the two factors hold
+    A biased model with K = 2. The biases hold what everybody thinks; the two factors hold
     what people differ in. P and Q could be turned and stretched together without a change in any prediction (Eq. 22),
     so we turn them to the one form in which the axes mean something: orthogonal columns of equal size, the stronger
     first (Eq. 24). Nobody told the model what a title is about.
@@ -306,11 +288,9 @@ def titles_text():
 def titles_controls():
     _here = []
     for _name in ("anime", "ml-100k"):
-        try:
+        with suppress(mf_numpy.DataError):
             load(_name)
             _here.append(_name)
-        except mf_numpy.DataError:
-            pass
     data = mo.ui.dropdown([*_here, "planted"], value=[*_here, "planted"][0], label="ratings")
     data
     return (data,)
@@ -318,14 +298,20 @@ def titles_controls():
 
 @app.cell(hide_code=True)
 def titles_map(data):
-    _ratings = planted(tour_experiments.NAMELESS).ratings if data.value == "planted" else load(data.value)
-    titles = tour_experiments.title_map(_ratings)
+    _drawn = data.value == "planted"
+    titles = tour_experiments.title_map(planted(tour_experiments.NAMELESS).ratings if _drawn else load(data.value))
+    _nameless = (
+        "These ratings are drawn, not real, and their items have no names: set the environment variable MF_DATA "
+    )
+    _nameless += "to a folder with `anime/` (the Kaggle table) or `ml-100k/` (MovieLens) in it to see titles."
     _side = {(0, 1): "right", (0, -1): "left", (1, 1): "top", (1, -1): "bottom"}
     _ends = "\n".join(
-        f"| {_side[end.axis, end.sign]} | {'; '.join(end.titles)} | {', '.join(end.genres)} |" for end in titles.ends
+        f"| {_side[end.axis, end.sign]} | {'; '.join(end.titles)} | {', '.join(end.genres) or '–'} |"
+        for end in titles.ends
     )
     mo.vstack(
         [
+            *([mo.callout(mo.md(_nameless), kind="info")] if _drawn else []),
             mo.Html(tour_figures.titles(titles)),
             mo.md(
                 f"Held-out RMSE {titles.rmse[0]:.3f} with the two factors, {titles.rmse[1]:.3f} with biases alone. "
@@ -372,8 +358,15 @@ def faults_gradient(checks, chosen):
 
 
 @app.cell(hide_code=True)
-def faults_steps(checks, fault):
-    step_table = tour_table.table(checks, "trajectory", fault)
+def faultless_steps(checks):
+    # Once: it takes seconds, and without a fault nothing changes.
+    faultless = tour_table.table(checks, "trajectory", None)
+    return (faultless,)
+
+
+@app.cell(hide_code=True)
+def faults_steps(checks, fault, faultless):
+    step_table = tour_table.table(checks, "trajectory", fault) if fault else faultless
     mo.vstack(
         [
             mo.md("**200 steps** of every rule: largest relative difference from the loops; 1e-10 is allowed."),
