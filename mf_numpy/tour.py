@@ -94,8 +94,8 @@ def learning_runs(settings, split):
 def learning_curves(by_autograd, by_hand, differences, levels):
     _allowed, _worst = check.TRAJECTORY_TOLERANCE, differences.max(initial=0.0)
     _equal = f"""
-    After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters between the two
-    versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed.
+    After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters between the
+    two versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed.
     """
     _rmse = "Held-out RMSE at the end: **{:.3f}**; mean {mean:.3f}, bias-only {bias-only:.3f}. No prediction beats the "
     _rmse += "noise that the ratings were drawn with, {noise floor:.3f}."
@@ -380,7 +380,7 @@ def faults_steps(checks, fault, faultless):
 def faults_named(checks, fault, gradient_table, step_table):
     mo.stop(fault is None)
     named = tour_table.named_checks(checks, fault)
-    _green = "Both tables stay green: loops, hand and autograd agree where this line is not used. "
+    _green = "Both tables stay green: they do not run this line, or every version shares it. "
     mo.vstack(
         [
             mo.md(
