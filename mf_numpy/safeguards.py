@@ -345,7 +345,7 @@ def _filled(indptr: Array, indices: Array, values: Array, size: int) -> Array:
 
 
 def id_round_trip(ways: Ways) -> list[Check]:
-    """40,000 raw ids, read and mapped back, are the ids of the table, row by row, and repeated pairs stay repeated."""
+    """40,000 raw ids, read and mapped back, are the ids of the table, row by row."""
     worst = Worst(0.0)
     rng = np.random.default_rng(12)
     users, items = rng.permutation(40_000) * 7 - 50, rng.permutation(40_000) * 3

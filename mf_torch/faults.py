@@ -54,7 +54,7 @@ _LIST = (
         caught_by=("loops", "complex step", "worked example", "exact minimiser", "weight_decay"),
     ),
     Fault(
-        name="weights-on-the-wrong-side",
+        name="weights-of-the-first-row",
         function="mf_torch.objective:penalty",
         right="w_u, w_i = batch.shares(norms_u.dtype)",
         wrong="w_u, w_i = (w[:1].expand(len(x)) for w, x in zip(batch.shares(norms_u.dtype), (norms_u, norms_i)))",
