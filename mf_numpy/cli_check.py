@@ -116,7 +116,13 @@ def _line(verdict: Verdict, text: str) -> tuple[object, ...]:
     row = verdict.worst
     if row is None:
         return verdict.name, word, "-", "-", text
-    return verdict.name, word, _cell(row) if not row.ok else f"{row.difference:.1e}", f"{row.tolerance:.0e}" if row.tolerance else "0", text
+    return (
+        verdict.name,
+        word,
+        _cell(row) if not row.ok else f"{row.difference:.1e}",
+        f"{row.tolerance:.0e}" if row.tolerance else "0",
+        text,
+    )
 
 
 def _found(verdict: Verdict) -> str:
