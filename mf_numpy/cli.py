@@ -292,7 +292,9 @@ def _flat(**options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, kind in options.items():
-            command.__annotations__[name] = Annotated[kind, Parameter(name="*", accepts_keys=True)]
+            # A class without fields would be shown as an option of its own.
+            hint = Parameter(name="*", accepts_keys=True) if dataclasses.fields(kind) else Parameter(parse=False)
+            command.__annotations__[name] = Annotated[kind, hint]
         return command
 
     return decorate
