@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numba
 import numpy as np
 
 from mf_numpy import check, curvature_checks, properties, safeguards
@@ -92,15 +93,22 @@ class Verdict:
 
 
 def judge(name: str, named: NamedCheck | None = None, ways: Ways = WAYS) -> Verdict:
-    """Run one named check; nothing that it raises or warns of gets out."""
+    """Run one named check; nothing that it raises or warns of gets out.
+
+    Numba gets one thread: its bits do not depend on their number, and on problems this small threads only wait.
+    """
     named = named or CHECKS[name]
     about = (named.__doc__ or "").partition("\n")[0].strip()
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Verdict(name, about, tuple(named(ways)))
     except Exception as error:
         return Verdict(name, about, (), f"{type(error).__name__}: {error}")
+    finally:
+        numba.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
