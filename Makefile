@@ -1,12 +1,13 @@
 # make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
 # make test                                    install once, then the tests
+# make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 ARGS ?=
 
-.PHONY: bench test lint types imports smoke format clean help
+.PHONY: bench test mutate lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -23,6 +24,13 @@ bench: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+$(VENV)/.mutate: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mutate]'
+	@touch $@
+
+mutate: $(VENV)/.mutate
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke
