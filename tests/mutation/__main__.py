@@ -54,7 +54,7 @@ def main() -> int:
     declared = report.load_equivalents(root)
     judged = report.classify(verdicts.items(), declared)
     left = len(mutants) - len(judged)
-    _tell(judged, left, time.monotonic() - begin, console)
+    _tell(judged, left, time.monotonic() - begin, sum(v.seconds for v in verdicts.values()), console)
     if left:
         return 130
     old = list(report.stale(judged, declared, modules))
@@ -84,10 +84,10 @@ def _judge_all(
             progress.update(task, advance=1, refresh=console.is_terminal)
 
 
-def _tell(judged: list[report.Judged], left: int, seconds: float, console: Console) -> None:
+def _tell(judged: list[report.Judged], left: int, seconds: float, used: float, console: Console) -> None:
     counts = Counter(one.outcome for one in judged)
     parts = ", ".join(f"{counts[name]} {name}" for name in ("killed", "timeout", "equivalent", "survived"))
-    console.print(f"{len(judged)} mutants in {seconds:.0f} s: {parts}.", markup=False)
+    console.print(f"{len(judged)} mutants: {parts}.\n{seconds:.0f} s now; {used:.0f} processor seconds in all.")
     if left:
         console.print(f"{left} are not judged yet; the same command goes on.")
 
