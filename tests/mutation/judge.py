@@ -108,6 +108,9 @@ class Judge:
         os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         for name in ["pytest", *settings.warm]:
             importlib.import_module(name)
+        if "numba" in settings.warm:
+            # The first call sets up Numba's compiler; a serial function starts no threads, which no fork survives.
+            sys.modules["numba"].njit(lambda x: x)(1)
         # What is loaded by now is left alone by the children's garbage collector.
         gc.freeze()
 
@@ -204,7 +207,7 @@ class Judge:
         self._steady_hypothesis()
         watch = _Watch(self.costs, self.kills, folder / _NOTES)
         options = ["-q", "-p", "no:cacheprovider", "--assert=plain", f"--rootdir={folder}", *self.settings.options]
-        code = pytest.main([*options, *([] if costs else ["-x"]), *self.settings.tests], [watch])
+        code = pytest.main([*options, *([] if costs else ["-x", "--tb=no"]), *self.settings.tests], [watch])
         if costs:
             costs.write_text(json.dumps(watch.seen))
         return int(code)

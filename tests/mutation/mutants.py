@@ -58,7 +58,7 @@ def mutants_of(root: Path, module: str) -> tuple[list[Mutant], Counter[str]]:
     for family, name, operator in all_operators():
         places = [node for node in nodes for _ in operator.mutation_positions(node)]
         for occurrence, node in enumerate(places):
-            rule = _rule(node)
+            rule = _rule(node) or _orders_text(node, name)
             faulty = None if rule else mutate_code(source, operator, occurrence)
             if faulty is not None:
                 code = _code(faulty)
@@ -88,6 +88,13 @@ def _rule(node: Node) -> str | None:
             return "exports"
         child = parent
     return None
+
+
+def _orders_text(node: Node, operator: str) -> str | None:
+    kind, *ends = operator.split("_")
+    if kind != "ReplaceComparisonOperator" or not any(child.type == "string" for child in node.children):
+        return None
+    return "text order" if ends[1] not in ("Eq", "NotEq") else None
 
 
 def _annotates(parent: Node, child: Node) -> bool:
