@@ -76,6 +76,33 @@ def report(source: Path, *, out: Annotated[Path | None, Parameter(help="the HTML
     return 0
 
 
+@app.command
+def rungs(
+    *,
+    rounds: Annotated[int, Parameter(help="fresh processes for each case")] = 3,
+    epochs: Annotated[int, Parameter(help="timed iterations in each process")] = 6,
+    only: Annotated[str, Parameter(help="comma-separated parts of rows, lines, quality; the rest is kept")] = "",
+    out: Annotated[Path | None, Parameter(help="the result; by default the committed one", show_default=False)] = None,
+) -> int:
+    """Measure the rungs of the derivation, each against the one below, the machine's lines and what each idea gains."""
+    from bench import rungs as measured
+
+    progress, path = Console(stderr=True, highlight=False), out or measured.PATH
+    outcome = measured.run_rungs(
+        rounds=rounds,
+        epochs=epochs,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        before=measured.load(path) if only else None,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    measured.write(outcome, path)
+    console = Console(highlight=False)
+    for line in measured.summary(outcome):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(str(path), soft_wrap=True, markup=False)
+    return 0 if outcome["ok"] else 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:

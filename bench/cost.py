@@ -1,4 +1,7 @@
-"""Floating-point operations and memory traffic of one full-batch iteration: a model, written down to be argued with."""
+"""Operations and memory traffic of one full-batch iteration (Eq. 27), and the time they take at least (Eq. 28).
+
+A model, written down to be argued with.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,20 @@ class Cost:
     bytes: float
 
 
-def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings: int) -> Cost:
-    """Work of one full-batch iteration divided by the N ratings.
+def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings: int, cells: int = 0) -> Cost:
+    """Work of one full-batch iteration divided by the N ratings (Eq. 27).
 
     Args:
-        backend: ``loops``, ``numba``, ``numpy`` or ``torch``.
+        backend: ``loops``, ``numba``, ``numpy`` or ``torch``; of `bench.engines`, ``add_at`` or ``dense``.
         n_factors: K.
         dtype: ``float32`` (s = 4 bytes a number) or ``float64`` (s = 8).
         rows: m + n, the rows that are updated once an iteration.
         n_ratings: N.
+        cells: m·n, which ``dense`` works through whatever N is.
 
-    Operations, the same for every backend, a rating: 2K for p·q, 3 for μ, b, c, 1 for the error, 1 for E, 2 for the
-    loss, 2K each for dP and dQ, 2 for db and dc: 6K + 9. A row of P or Q costs 9 operations an entry once an
-    iteration (penalty 2, its norm 2, momentum 3, update 2): 9 (K + 1) rows / N.
+    Operations, the same for every backend but ``dense``, a rating: 2K for p·q, 3 for μ, b, c, 1 for the error, 1 for
+    E, 2 for the loss, 2K each for dP and dQ, 2 for db and dc: 6K + 9. A row of P or Q costs 9 operations an entry
+    once an iteration (penalty 2, its norm 2, momentum 3, update 2): 9 (K + 1) rows / N.
 
     Bytes, a rating:
         loops, numba: the index (4) and the rating (s); q_i read, dq_i read and written (3K s), c_i and dc_i (3 s).
@@ -40,6 +44,10 @@ def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings
             E and its copies, 6 s.
         torch: 8-byte indices, read four times; forward gathers p_u and q_i (4K s), multiplies (3K s) and sums (K s);
             backward spreads and multiplies again (2·3K s) and adds into dP and dQ (2·3K s); vectors 10 s.
+        add_at: 8-byte indices, read eight times; the prediction as numpy's (7K s); each of the two scatters gathers a
+            row (2K s), scales it (2K s) and adds it to another (3K s); vectors 10 s.
+    dense, a cell: 6K + 9 operations, and 20 s bytes in the passes that `bench.engines.dense_gradient` makes over E,
+        one of them each over R and the mask; m·n / N cells a rating.
     Every backend then passes 9 times over each row's K + 1 numbers and their velocity: 9 s (K + 1) rows / N.
     Each is a count of what the code names, not of what a cache spares: measured rates can pass the memory's.
     """
@@ -47,10 +55,18 @@ def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings
     k = n_factors
     fused = 4 + s + 3 * k * s + 3 * s
     traffic = {
+        "add_at": 8 * 8 + s + 21 * k * s + 10 * s,
+        "dense": 20 * s * cells / n_ratings,
         "loops": fused,
         "numba": fused,
         "numpy": 2 * (4 + s) + 13 * k * s + 6 * s,
         "torch": 4 * 8 + s + 20 * k * s + 10 * s,
     }[backend]
     once = 9 * (k + 1) * rows / n_ratings
-    return Cost(6 * k + 9 + once, traffic + once * s)
+    each = (6 * k + 9) * (cells / n_ratings if backend == "dense" else 1)
+    return Cost(each + once, traffic + once * s)  # Eq. 27
+
+
+def least_seconds(cost: Cost, n_ratings: int, flops_per_second: float, bytes_per_second: float) -> float:
+    """Seconds of one iteration on a machine that is perfect in both: the slower of its two limits (Eq. 28)."""
+    return n_ratings * max(cost.flops / flops_per_second, cost.bytes / bytes_per_second)  # Eq. 28

@@ -64,7 +64,7 @@ def judge(problem: Problem, rmse_range: tuple[float, float] | None) -> tuple[lis
         row = case.to_dict() | _blank() | outcome
         row["n_ratings"] = len(problem.train)
         if row["status"] == "ok":
-            _time(row, problem)
+            time(row, problem)
             row["difference"] = differences[case]
             reason = _fault(row, case, reference, drift, top, rmse_range, problem)
             if reason:
@@ -82,7 +82,8 @@ def _blank() -> Json:
     )
 
 
-def _time(row: Json, problem: Problem) -> None:
+def time(row: Json, problem: Problem) -> None:
+    """Fill in the samples of the row's history, their median and spread, and the rates they amount to."""
     row["samples_ms"] = [record["seconds"] * 1e3 for record in row["history"]]
     row["timing"] = result.timing(row["samples_ms"], len(problem.train))
     work = cost.per_rating(
@@ -91,6 +92,7 @@ def _time(row: Json, problem: Problem) -> None:
         row["dtype"],
         rows=problem.train.n_users + problem.train.n_items,
         n_ratings=len(problem.train),
+        cells=problem.train.n_users * problem.train.n_items,
     )
     rate = row["timing"]["ratings_per_s"]
     row["cost"] = {

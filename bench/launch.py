@@ -24,14 +24,16 @@ TIME_LIMIT = 1800.0
 """Seconds after which a case counts as hung."""
 
 
-def in_fresh_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Array]]:
+def in_fresh_process(
+    case: Case, order: Json, folder: Path, module: str = "bench.worker"
+) -> tuple[Json, dict[str, Array]]:
     """Run ``python -m bench.worker`` on one case; never raises for what the worker does. Ctrl-C ends it."""
     source, target = folder / f"{case.key}.case.json", folder / f"{case.key}.out.json"
     source.write_text(json.dumps(order), encoding="utf-8")
     # A session of its own, so that Ctrl-C reaches this process alone, which then decides.
     with (folder / f"{case.key}.err").open("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", str(source), str(target)],
+            [sys.executable, "-m", module, str(source), str(target)],
             cwd=machine.ROOT,
             env=machine.environment(order["threads"], folder / "numba"),
             stdin=subprocess.DEVNULL,

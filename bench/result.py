@@ -72,8 +72,8 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def load(path: Path) -> Json:
-    """Read a result file.
+def load(path: Path, schema: str = SCHEMA, version: int = VERSION) -> Json:
+    """Read a result file of a schema.
 
     Raises:
         FileFormatError: not a result, or of another schema version.
@@ -82,11 +82,13 @@ def load(path: Path) -> Json:
         result: Json = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileFormatError(f"{path.name} is not JSON: {error}") from None
-    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
-        raise FileFormatError(f"{path.name} is no benchmark result; give a result.json that the benchmark wrote")
-    if result.get("schema_version") != VERSION:
+    if not isinstance(result, dict) or result.get("schema") != schema:
+        raise FileFormatError(
+            f"{path.name} is no benchmark result of schema {schema}; give one that the benchmark wrote"
+        )
+    if result.get("schema_version") != version:
         came = result.get("schema_version")
-        raise FileFormatError(f"{path.name} has schema version {came!r}, but {VERSION} is read here; run it again")
+        raise FileFormatError(f"{path.name} has schema version {came!r}, but {version} is read here; run it again")
     return result
 
 
@@ -112,7 +114,8 @@ def label(row: Json) -> str:
 
 def disturbed(result: Json, row: Json) -> bool:
     """Whether other programs held cores that a timed case needed."""
-    threads = max(result["environment"]["set"].values())
+    # A row of its own number of threads says so.
+    threads = row.get("n_threads") or max(result["environment"]["set"].values())
     free = result["machine"]["cores"]["logical"] - (row["others_busy_cores"] or 0.0)
     # A quarter of a core is what an idle desktop uses.
     return bool(row["timing"]) and free < threads - 0.25

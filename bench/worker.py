@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,8 +47,11 @@ def engine_for(backend: str, device: str) -> Any:
         from mf_torch.train import TorchEngine
 
         return TorchEngine(device)
+    from bench import engines
     from mf_numpy.engine import NumpyEngine
 
+    if backend in engines.HERE:
+        return engines.engine(backend)
     return NumpyEngine(cast(Any, backend))
 
 
@@ -103,7 +107,7 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
 def check(case: Json, order: Json, folder: Path) -> Json:
     """Compare gradient and trajectory with the float64 reference on a small problem, at every step.
 
-    The first velocity is the first gradient (Eq. 5), so the exported points hold both. The float32 bound comes
+    The first velocity is the first gradient (Eq. 12), so the exported points hold both. The float32 bound comes
     from this backend's own float64 drift on the same problem (for the reference itself, from `loops`).
     """
     from bench import equality
@@ -229,7 +233,7 @@ def _resources(case: Json) -> Json:
     return out
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], run: Callable[[Json, Path], tuple[Json, dict[str, Any]]] = run_case) -> int:
     """Run CASE.json into OUT.json; a case that raises is an outcome with its reason, not a traceback."""
     if len(arguments) != 2:
         print("usage: python -m bench.worker CASE.json OUT.json", file=sys.stderr)
@@ -238,7 +242,7 @@ def main(arguments: list[str]) -> int:
     order = json.loads(source.read_text(encoding="utf-8"))
     arrays: dict[str, Any] = {}
     try:
-        outcome, arrays = run_case(order, source.parent)
+        outcome, arrays = run(order, source.parent)
     except Exception as error:
         outcome = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
     if arrays:

@@ -1,7 +1,7 @@
 """Matrix factorisation of ratings with every gradient derived and written out by hand.
 
 Read the files in the order of the derivation: `ratings`, `model` (Eq. 1), `objective` (Eq. 2, 3),
-`gradients` (Eq. 4), `optim` (Eq. 5), `train`; beside them `loops`, the slow reference, and `kernels`, the
+`gradients` (Eq. 6), `optim` (Eq. 12), `train`; beside them `loops`, the slow reference, and `kernels`, the
 fast one. Nothing here needs PyTorch; `mf_torch` is the same model with autograd.
 """
 

@@ -44,9 +44,9 @@ class Batch:
         return np.bincount(self.items, minlength=self.shape[1])
 
     def sparse(self, data: Array) -> sp.csr_array | sp.coo_array:
-        """The (m, n) sparse matrix that holds `data` (B,) at the batch's pairs, duplicates apart."""
+        """The (m, n) sparse matrix of `data` (B,) at the batch's pairs; duplicates add up in its products (Eq. 7)."""
         if self.indptr is None:
-            return sp.coo_array((data, (self.users, self.items)), shape=self.shape)
+            return sp.coo_array((data, (self.users, self.items)), shape=self.shape)  # Eq. 7
         matrix = self._pattern.copy() if self._pattern.dtype != data.dtype else self._pattern
         matrix.data = data
         return matrix
@@ -65,12 +65,12 @@ def full_batch(train: Ratings, config: Config) -> Batch:
 
 
 def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
-    """The permutation of epoch 1, 2, ... (Eq. 7), from seed and epoch alone: a resumed run draws the same."""
+    """The permutation of epoch 1, 2, ... (Eq. 16), from seed and epoch alone: a resumed run draws the same."""
     return np.random.default_rng([config.seed, epoch]).permutation(n_ratings)
 
 
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
-    """The epoch's batches: each rating once, `batch_size` at a time, the last one smaller."""
+    """The epoch's batches (Eq. 16): each rating once, `batch_size` at a time, the last one smaller."""
     if config.batch_size is None or config.batch_size >= len(whole):
         yield whole
         return

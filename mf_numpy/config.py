@@ -15,6 +15,7 @@ Penalty = Literal["total", "per_rating"]
 MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
+LossName = Literal["squared", "pseudo_huber"]
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -30,6 +31,8 @@ class Config:
     """
 
     model: Model = _setting("biased", "Eq. 1 with mean and biases, or the post's plain p·q")
+    loss: LossName = _setting("squared", "what an error costs: its square, or less than that past loss_scale")
+    loss_scale: float = _setting(1.0, "δ in rating units: where pseudo_huber turns from a square to a straight line")
     n_factors: int = _setting(32, "K, the length of each factor vector")
     n_epochs: int = _setting(100, "passes over the training ratings")
     lr: float = _setting(
@@ -62,6 +65,7 @@ class Config:
             ("momentum_form", MomentumForm),
             ("init", Init),
             ("dtype", DType),
+            ("loss", LossName),
         ):
             choose(name, getattr(self, name), get_args(allowed))
         _whole("n_factors", self.n_factors, 1)
@@ -73,6 +77,7 @@ class Config:
         if self.patience is not None:
             _whole("patience", self.patience, 1)
         _number("lr", self.lr, above=0.0)
+        _number("loss_scale", self.loss_scale, above=0.0)
         _number("reg", self.reg, least=0.0)
         _number("momentum", self.momentum, least=0.0, below=1.0)
         _number("lr_decay", self.lr_decay, above=0.0)

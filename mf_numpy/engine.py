@@ -27,7 +27,7 @@ class State:
 
     Attributes:
         params: the parameters.
-        velocity: one array a parameter (Eq. 5, 8), or None before the first step and without momentum.
+        velocity: one array a parameter (Eq. 12, 13), or None before the first step and without momentum.
         epoch: epochs finished.
         evaluation: what the last step saw before it moved: objective, squared error and gradient.
         room: the backend's scratch arrays.

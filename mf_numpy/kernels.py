@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from mf_numpy import losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.model import Params, Tensors, check_range
@@ -29,6 +30,16 @@ def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+@numba.njit(inline="always")
+def _loss_and_residual(error, squared, delta):  # type: ignore[no-untyped-def]
+    """ℓ (Eq. 2) in float64 and E (Eq. 3) in the precision of `error`."""
+    if squared:
+        return np.float64(error) * np.float64(error), error + error  # Eq. 3
+    z = error / delta
+    root = np.sqrt(z * z + type(z)(1))
+    return 2 * np.float64(error) * np.float64(error) / (1 + np.float64(root)), (error + error) / root  # Eq. 17
+
+
 @_jit
 def _predict_kernel(P, Q, b, c, mu, biased, users, items, out):  # type: ignore[no-untyped-def]
     for k in prange(len(out)):
@@ -42,14 +53,16 @@ def _predict_kernel(P, Q, b, c, mu, biased, users, items, out):  # type: ignore[
 
 
 @_jit
-def _rows_kernel(indptr, items, values, bounds, P, Q, b, c, mu, biased, dP, db, dQ_parts, dc_parts, losses):  # type: ignore[no-untyped-def]
+def _rows_kernel(  # type: ignore[no-untyped-def]
+    indptr, items, values, bounds, P, Q, b, c, mu, biased, squared, delta, dP, db, dQ_parts, dc_parts, losses, squares
+):
     """Σ over each chunk of users of E Q, Eᵀ P, E 1, Eᵀ 1 and ℓ (Eq. 2 to 4), unscaled."""
     K = P.shape[1]
     for chunk in prange(len(losses)):
         dQ, dc = dQ_parts[chunk], dc_parts[chunk]
         dQ[:] = 0
         dc[:] = 0
-        loss = 0.0
+        loss = square = 0.0
         for u in range(bounds[chunk], bounds[chunk + 1]):
             p, dp = P[u], dP[u]
             dp[:] = 0
@@ -65,8 +78,9 @@ def _rows_kernel(indptr, items, values, bounds, P, Q, b, c, mu, biased, dP, db, 
                     error += c[i]
                 for f in range(K):
                     error += p[f] * q[f]  # Eq. 1
-                loss += np.float64(error) * np.float64(error)  # Eq. 2
-                e = error + error  # Eq. 3
+                square += np.float64(error) * np.float64(error)
+                cost, e = _loss_and_residual(error, squared, delta)  # Eq. 2, Eq. 3
+                loss += cost
                 for f in range(K):
                     dp[f] += e * q[f]  # Eq. 4
                 for f in range(K):
@@ -75,7 +89,7 @@ def _rows_kernel(indptr, items, values, bounds, P, Q, b, c, mu, biased, dP, db, 
                 dc[i] += e
             if biased:
                 db[u] = d_b
-        losses[chunk] = loss
+        losses[chunk], squares[chunk] = loss, square
 
 
 @_jit
@@ -119,7 +133,7 @@ def _finish_kernel(grad, theta, weights, share, twice_reg, norms):  # type: igno
 
 @_jit
 def _momentum_kernel(theta, v, g, lr, beta, kept, ahead, first):  # type: ignore[no-untyped-def]
-    """v ← βv + kept·g, then θ ← θ - η v, or θ - η(g + βv) when `ahead` (Eq. 5, 8, 9); in place."""
+    """v ← βv + kept·g, then θ ← θ - η v, or θ - η(g + βv) when `ahead` (Eq. 12, 13, 14); in place."""
     for row in prange(theta.shape[0]):
         for f in range(theta.shape[1]):
             if first:
@@ -141,6 +155,7 @@ class Workspace:
     parts_q: Array
     parts_c: Array
     losses: Array
+    squares: Array
     norms: Tensors
 
 
@@ -160,7 +175,8 @@ def workspace(params: Params, batch: Batch) -> Workspace:
     grads = {name: np.empty(shape, dtype) for name, shape in sizes.items()}
     norms = {name: np.empty(shape[0]) for name, shape in sizes.items()}
     parts = (n_chunks, n, n_factors) if batch.indptr is not None else (0, 0, n_factors)
-    return Workspace(bounds, grads, np.empty(parts, dtype), np.empty(parts[:2], dtype), np.empty(n_chunks), norms)
+    sums = np.empty(n_chunks), np.empty(n_chunks)
+    return Workspace(bounds, grads, np.empty(parts, dtype), np.empty(parts[:2], dtype), *sums, norms)
 
 
 def predict(params: Params, users: Array, items: Array) -> Array:
@@ -188,18 +204,19 @@ def gradient(params: Params, batch: Batch, config: Config, room: Workspace | Non
     if batch.indptr is not None:
         _rows_kernel(
             batch.indptr, batch.items, batch.values, room.bounds, params.P, params.Q, b, c, mu, biased,
-            grads["P"], d_b, room.parts_q, room.parts_c, room.losses,
+            config.loss == "squared", dtype.type(config.loss_scale),
+            grads["P"], d_b, room.parts_q, room.parts_c, room.losses, room.squares,
         )  # fmt: skip
         _add_parts_kernel(room.parts_q, grads["Q"])
         if biased:
             _add_parts_kernel(room.parts_c[:, :, None], d_c[:, None])
-        squared_error = float(room.losses.sum())
+        loss, squared_error = float(room.losses.sum()), float(room.squares.sum())
     else:
-        error = predict(params, batch.users, batch.items) - batch.values
-        squared_error = float((error.astype(np.float64) ** 2).sum())
-        _pairs_kernel(
-            batch.users, batch.items, error + error, params.P, params.Q, grads["P"], grads["Q"], d_b, d_c, biased
-        )
+        predicted = predict(params, batch.users, batch.items)
+        loss = float(losses.value(predicted, batch.values, config).sum(dtype=np.float64))
+        squared_error = float(((predicted - batch.values) ** 2).sum(dtype=np.float64))
+        e = losses.residual(predicted, batch.values, config)
+        _pairs_kernel(batch.users, batch.items, e, params.P, params.Q, grads["P"], grads["Q"], d_b, d_c, biased)
     w_u, w_i = penalty_weights(batch, config)
     norms = 0.0
     for name, theta in params.tensors().items():
@@ -207,7 +224,7 @@ def gradient(params: Params, batch: Batch, config: Config, room: Workspace | Non
         share, pull = dtype.type(1 / len(batch)), dtype.type(2 * config.reg)
         _finish_kernel(_rows(grads[name]), _rows(theta), weights, share, pull, room.norms[name])
         norms += float(room.norms[name].sum())
-    return Evaluation(squared_error / len(batch) + config.reg * norms, squared_error, grads)
+    return Evaluation(loss / len(batch) + config.reg * norms, squared_error, grads)
 
 
 def update(tensors: Tensors, old: Tensors | None, grads: Tensors, lr: float, config: Config) -> Tensors | None:

@@ -1,10 +1,12 @@
-"""The slow, obvious reference: Eq. 1 to 9 in plain Python, one rating and one factor at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 12 to 14 and 17 in plain Python, one rating and one factor at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -15,8 +17,8 @@ from mf_numpy.objective import Evaluation
 from mf_numpy.ratings import Array
 
 
-def residuals(params: Params, batch: Batch) -> Array:
-    """E = 2(r̂ - r) at each observed pair (Eq. 3), (B,)."""
+def errors(params: Params, batch: Batch) -> Array:
+    """r̂ - r at each observed pair (Eq. 1), (B,) in rating units."""
     _, _, n_factors = params.shape
     out = np.empty(len(batch))
     for k in range(len(batch)):
@@ -26,8 +28,22 @@ def residuals(params: Params, batch: Batch) -> Array:
             predicted += float(params.b[u]) + float(params.c[i])
         for f in range(n_factors):
             predicted += float(params.P[u, f]) * float(params.Q[i, f])  # Eq. 1
-        out[k] = 2.0 * (predicted - float(batch.values[k]))  # Eq. 3
+        out[k] = predicted - float(batch.values[k])
     return out
+
+
+def loss_and_residual(error: float, config: Config) -> tuple[float, float]:
+    """ℓ (Eq. 2) and E = ∂ℓ/∂r̂ (Eq. 3) of one rating."""
+    if config.loss == "squared":
+        return error**2, 2.0 * error  # Eq. 3
+    delta = config.loss_scale
+    root = math.sqrt(1.0 + (error / delta) ** 2)
+    return 2.0 * error**2 / (1.0 + root), 2.0 * error / root  # Eq. 17
+
+
+def residuals(params: Params, batch: Batch, config: Config) -> Array:
+    """E at each observed pair (Eq. 3), (B,)."""
+    return np.array([loss_and_residual(float(error), config)[1] for error in errors(params, batch)])
 
 
 def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
@@ -37,11 +53,12 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     d_p, d_q = np.zeros((m, n_factors)), np.zeros((n, n_factors))
     d_b, d_c = np.zeros(m), np.zeros(n)
 
-    squared_error = 0.0
-    errors = residuals(params, batch)
-    for k in range(len(batch)):
-        u, i, e = int(batch.users[k]), int(batch.items[k]), float(errors[k])
-        squared_error += (e / 2.0) ** 2
+    losses = squared_error = 0.0
+    for k, error in enumerate(errors(params, batch)):
+        u, i = int(batch.users[k]), int(batch.items[k])
+        loss, e = loss_and_residual(float(error), config)
+        losses += loss
+        squared_error += float(error) ** 2
         for f in range(n_factors):
             d_p[u, f] += share * e * float(params.Q[i, f])  # Eq. 4
             d_q[i, f] += share * e * float(params.P[u, f])  # Eq. 4
@@ -63,7 +80,7 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
 
     grads = {"P": d_p, "Q": d_q} if params.b is None else {"P": d_p, "Q": d_q, "b": d_b, "c": d_c}
     cast = {name: g.astype(params.P.dtype) for name, g in grads.items()}
-    return Evaluation(share * squared_error + config.reg * norms, squared_error, cast)
+    return Evaluation(share * losses + config.reg * norms, squared_error, cast)
 
 
 def update(
@@ -79,13 +96,13 @@ def update(
             if old is None:
                 v = g
             elif config.momentum_form == "ema":
-                v = beta * float(old[name][at]) + (1.0 - beta) * g  # Eq. 5
+                v = beta * float(old[name][at]) + (1.0 - beta) * g  # Eq. 12
             else:
-                v = beta * float(old[name][at]) + g  # Eq. 8
+                v = beta * float(old[name][at]) + g  # Eq. 13
             speed[name][at] = v
             if config.momentum == 0:
                 v = g
             elif config.momentum_form == "nesterov":
-                v = g + beta * v  # Eq. 9
+                v = g + beta * v  # Eq. 14
             theta[at] = float(theta[at]) - lr * v
     return new, speed if config.momentum else None

@@ -1,4 +1,4 @@
-"""Eq. 1: what a rating is predicted to be, and Eq. 7: where the parameters start.
+"""Eq. 1: what a rating is predicted to be, and Eq. 25: where the parameters start.
 
 Shapes: P (m, K), Q (n, K), b (m,), c (n,), μ scalar; ``users`` and ``items`` are (B,) indices.
 """
@@ -79,7 +79,7 @@ def predict(
 
 
 def start(train: Ratings, config: Config) -> Params:
-    """Starting parameters (Eq. 7): drawn in float64 from ``config.seed``, P before Q, then cast.
+    """Starting parameters (Eq. 25): drawn in float64 from ``config.seed``, P before Q, then cast.
 
     Biases start at 0, so that every pair is predicted near μ.
     """

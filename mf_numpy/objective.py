@@ -1,4 +1,4 @@
-"""Eq. 2, the objective, and Eq. 3, the residual: the hinge between a model and its gradient."""
+"""Eq. 2: what is minimised, the mean loss plus the penalty."""
 
 from __future__ import annotations
 
@@ -7,51 +7,40 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Inexact
 
+from mf_numpy import losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.model import Params, Tensors, predict
 from mf_numpy.ratings import Array
 
 
-def squared_loss(predicted: Inexact[np.ndarray, " B"], values: Inexact[np.ndarray, " B"]) -> Inexact[np.ndarray, " B"]:
-    """ℓ = (r̂ - r)² of each pair (Eq. 2), in squared rating units."""
-    loss: Array = (predicted - values) ** 2
-    return loss
-
-
-def residual(predicted: Inexact[np.ndarray, " B"], values: Inexact[np.ndarray, " B"]) -> Inexact[np.ndarray, " B"]:
-    """E = ∂ℓ/∂r̂ = 2(r̂ - r) at each observed pair (Eq. 3), in rating units."""
-    e: Array = 2 * (predicted - values)
-    return e
-
-
 def penalty_weights(batch: Batch, config: Config) -> tuple[Inexact[np.ndarray, " m"], Inexact[np.ndarray, " n"]]:
-    """w_u (m,) and w_i (n,) of Eq. 2: all 1, or n_u/N and n_i/N."""
+    """w_u (m,) and w_i (n,) of Eq. 2: all 1, or n_u/N and n_i/N (Eq. 8)."""
     m, n = batch.shape
     if config.penalty == "total":
         return np.ones(m, batch.values.dtype), np.ones(n, batch.values.dtype)
     share = 1.0 / len(batch)
-    w_u, w_i = batch.user_counts * share, batch.item_counts * share
+    w_u, w_i = batch.user_counts * share, batch.item_counts * share  # Eq. 8
     return w_u.astype(batch.values.dtype), w_i.astype(batch.values.dtype)
 
 
 def penalty(params: Params, batch: Batch, config: Config) -> float | complex:
     """λ Σ_u w_u(|p_u|² + b_u²) + λ Σ_i w_i(|q_i|² + c_i²), the second half of Eq. 2."""
     w_u, w_i = penalty_weights(batch, config)
-    total = _sum((params.P**2).sum(axis=1) * w_u) + _sum((params.Q**2).sum(axis=1) * w_i)
+    norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)
     if params.b is not None and params.c is not None:
-        total += _sum(params.b**2 * w_u) + _sum(params.c**2 * w_i)
-    return config.reg * total
+        norms += total(params.b**2 * w_u) + total(params.c**2 * w_i)
+    return config.reg * norms
 
 
 def objective(params: Params, batch: Batch, config: Config) -> float | complex:
     """J (Eq. 2) over the batch; complex for complex parameters, so that a complex step can differentiate it."""
-    error = squared_loss(predict(params, batch.users, batch.items), batch.values)
-    return _sum(error) / len(batch) + penalty(params, batch, config)
+    loss = losses.value(predict(params, batch.users, batch.items), batch.values, config)
+    return total(loss) / len(batch) + penalty(params, batch, config)  # Eq. 2
 
 
-def _sum(values: Array) -> float | complex:
-    """The sum, accumulated in float64 (or complex128) whatever the dtype."""
+def total(values: Array) -> float | complex:
+    """The sum of an array, accumulated in float64 (or complex128) whatever the dtype."""
     wide = np.complex128 if np.iscomplexobj(values) else np.float64
     out: float | complex = values.sum(dtype=wide).item()
     return out
@@ -63,7 +52,7 @@ class Evaluation:
 
     Attributes:
         objective: J of Eq. 2 over the batch.
-        squared_error: Σ (r̂ - r)² over the batch, so that an RMSE can be summed over batches.
+        squared_error: Σ (r̂ - r)² over the batch whatever the loss, so that an RMSE can be summed over batches.
         gradient: ∂J by parameter name, each in its parameter's shape.
     """
 

@@ -1,4 +1,4 @@
-"""Eq. 5, 8 and 9: how a gradient moves the parameters. The learning rate stays outside the velocity."""
+"""Eq. 12, 13 and 14: how a gradient moves the parameters. The learning rate stays outside the velocity."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mf_numpy.ratings import Array
 def velocity(old: Array | None, grad: Array, config: Config) -> Array:
     """The next velocity of one parameter, in its shape and dtype.
 
-    ``ema`` (Eq. 5, the post's): v ← βv + (1-β)g. ``heavy_ball`` and ``nesterov`` (Eq. 8): v ← βv + g.
+    ``ema`` (Eq. 12, the post's): v ← βv + (1-β)g. ``heavy_ball`` and ``nesterov`` (Eq. 13): v ← βv + g.
     The first velocity is g itself in every form, as in ``torch.optim.SGD``.
     """
     if old is None:
         return grad.copy()
     beta = config.momentum
     kept = 1 - beta if config.momentum_form == "ema" else 1.0
-    return beta * old + kept * grad  # Eq. 5, Eq. 8
+    return beta * old + kept * grad  # Eq. 12, Eq. 13
 
 
 def update(
@@ -31,7 +31,7 @@ def update(
         return {name: theta - lr * grads[name] for name, theta in tensors.items()}, None
     new = {name: velocity(old[name] if old else None, grads[name], config) for name in tensors}
     if config.momentum_form == "nesterov":
-        steps = {name: grads[name] + config.momentum * new[name] for name in tensors}  # Eq. 9
+        steps = {name: grads[name] + config.momentum * new[name] for name in tensors}  # Eq. 14
     else:
         steps = new
     return {name: theta - lr * steps[name] for name, theta in tensors.items()}, new

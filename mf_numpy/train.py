@@ -26,12 +26,12 @@ S = TypeVar("S")
 
 
 def init(train: Ratings, config: Config) -> State:
-    """The trajectory's first point: drawn parameters (Eq. 7), no velocity, epoch 0."""
+    """The trajectory's first point: drawn parameters (Eq. 25), no velocity, epoch 0."""
     return State(model.start(train, config))
 
 
 def step(state: State, batch: Batch, config: Config, *, backend: Backend = "numpy") -> State:
-    """One gradient (Eq. 4) and one update (Eq. 5); with ``numba`` the state's own arrays are overwritten."""
+    """One gradient (Eq. 6) and one update (Eq. 12); with ``numba`` the state's own arrays are overwritten."""
     return NumpyEngine(backend).step(state, batch, config)
 
 
@@ -126,7 +126,7 @@ def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) 
         state = engine.step(state, batch, config)
         seen, squared = engine.seen(state)
         # Still on the device for CUDA: nothing here waits for it before `synchronize`.
-        objective = objective + seen * (len(batch) / len(whole))
+        objective = objective + seen * (len(batch) / len(whole))  # Eq. 16
         squared_error = squared_error + squared
     state = engine.next_epoch(state)
     engine.synchronize()

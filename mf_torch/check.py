@@ -12,7 +12,7 @@ from mf_numpy.model import Params, Tensors
 from mf_numpy.ratings import Array
 from mf_torch.batch import Batch, to_device
 from mf_torch.model import MatrixFactorization
-from mf_torch.objective import objective
+from mf_torch.objective import loss, objective
 from mf_torch.optim import velocities
 from mf_torch.train import TorchEngine, TorchState
 
@@ -29,10 +29,10 @@ def gradients(module: MatrixFactorization) -> Tensors:
     return {name: p.grad.cpu().numpy().copy() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def residual(module: MatrixFactorization, batch: Batch) -> Array:
+def residual(module: MatrixFactorization, batch: Batch, config: Config) -> Array:
     """E = ∂ℓ/∂r̂ (Eq. 3) of each pair by autograd, (B,)."""
     predicted = module(batch.users, batch.items).detach().requires_grad_()
-    (e,) = torch.autograd.grad(((predicted - batch.values) ** 2).sum(), predicted)
+    (e,) = torch.autograd.grad(loss(predicted - batch.values, config).sum(), predicted)
     out: Array = e.cpu().numpy()
     return out
 
@@ -40,7 +40,7 @@ def residual(module: MatrixFactorization, batch: Batch) -> Array:
 def observe(state: TorchState, batch: Batch, config: Config) -> dict[str, Array]:
     """The twin of `mf_numpy.check.observe`."""
     assert state.seen is not None
-    seen = {"objective": np.array(float(state.seen.value)), "E": residual(state.module, batch)}
+    seen = {"objective": np.array(float(state.seen.value)), "E": residual(state.module, batch, config)}
     velocity = velocities(state.module, state.optimizer)
     return seen | check.by_name(gradients(state.module), velocity, state.module.to_params().tensors())
 

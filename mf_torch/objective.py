@@ -22,12 +22,20 @@ class Objective:
 
 
 def objective(module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-    """J (Eq. 2) over the batch; ``.value.backward()`` leaves ∇J (Eq. 4) in the parameters' ``grad``."""
+    """J (Eq. 2) over the batch; ``.value.backward()`` leaves ∇J (Eq. 6) in the parameters' ``grad``."""
     error = module(batch.users, batch.items) - batch.values
-    data_term = (error**2).mean()  # Eq. 2
+    data_term = loss(error, config).mean()  # Eq. 2
     # float64 sums, as in the hand-written version: an RMSE over 10⁸ ratings needs more than 24 bits.
     squared_error = (error.detach().double() ** 2).sum()
     return Objective(data_term + penalty(module, batch, config), squared_error)
+
+
+def loss(error: Float[Tensor, " B"], config: Config) -> Float[Tensor, " B"]:
+    """ℓ of each error r̂ - r in rating units (Eq. 2, 17); its derivatives are autograd's to find."""
+    if config.loss == "squared":
+        return error**2
+    delta = config.loss_scale
+    return 2 * error**2 / (1 + torch.sqrt(1 + (error / delta) ** 2))  # Eq. 17
 
 
 def penalty(module: MatrixFactorization, batch: Batch, config: Config) -> Float[Tensor, ""]:
@@ -37,5 +45,5 @@ def penalty(module: MatrixFactorization, batch: Batch, config: Config) -> Float[
         norms_u, norms_i = norms_u + module.b**2, norms_i + module.c**2
     if config.penalty == "total":
         return config.reg * (norms_u.sum() + norms_i.sum())
-    w_u, w_i = batch.shares(norms_u.dtype)
+    w_u, w_i = batch.shares(norms_u.dtype)  # Eq. 8
     return config.reg * (torch.dot(w_u, norms_u) + torch.dot(w_i, norms_i))

@@ -1,4 +1,4 @@
-"""`torch.optim.SGD` with the settings that make it Eq. 5, 8 or 9; the twin of `mf_numpy.optim`."""
+"""`torch.optim.SGD` with the settings that make it Eq. 12, 13 or 14; the twin of `mf_numpy.optim`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mf_numpy.model import Tensors
 def sgd(module: nn.Module, config: Config) -> torch.optim.SGD:
     """The optimiser of a configuration.
 
-    torch adds (1 - dampening) g to the velocity, so ``ema`` (Eq. 5) is dampening β; its first velocity is g itself,
+    torch adds (1 - dampening) g to the velocity, so ``ema`` (Eq. 12) is dampening β; its first velocity is g itself,
     as in the hand-written rule.
     The penalty is part of the objective (Eq. 2), so ``weight_decay`` stays 0.
     """
-    dampening = config.momentum if config.momentum_form == "ema" else 0.0
+    dampening = config.momentum if config.momentum_form == "ema" else 0.0  # Eq. 15
     return torch.optim.SGD(
         module.parameters(),
         lr=config.lr,

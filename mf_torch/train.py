@@ -43,12 +43,12 @@ class TorchState:
 
 
 def init(train: Ratings, config: Config, *, device: str = "cpu") -> TorchState:
-    """The trajectory's first point: NumPy draws the parameters (Eq. 7), torch only converts."""
+    """The trajectory's first point: NumPy draws the parameters (Eq. 25), torch only converts."""
     return TorchEngine(device).start(by_hand.init(train, config), None, config)
 
 
 def step(state: TorchState, batch: Batch, config: Config) -> TorchState:
-    """One gradient by autograd (Eq. 4) and one update by `torch.optim.SGD` (Eq. 5)."""
+    """One gradient by autograd (Eq. 6) and one update by `torch.optim.SGD` (Eq. 12)."""
     set_lr(state.optimizer, config.lr_at(state.epoch + 1))
     state.optimizer.zero_grad(set_to_none=True)
     seen = objective(state.module, batch, config)

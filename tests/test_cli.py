@@ -95,6 +95,8 @@ def test_fit_prints_progress_baselines_and_where_it_saved(mf: Run, data: str) ->
 def test_every_setting_is_an_option(mf: Run, data: str) -> None:
     config = Config(
         model="plain",
+        loss="pseudo_huber",
+        loss_scale=0.5,
         n_factors=2,
         n_epochs=4,
         lr=0.25,

@@ -1,0 +1,145 @@
+"""Second derivatives of the objective: the Hessian along a direction, its blocks, and the largest learning rate.
+
+Shapes: a row of the user side is θ_u = p_u (K,) in the plain model and (p_u, b_u) (K + 1,) in the biased one; D is
+that length. Likewise (q_i, c_i).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from mf_numpy import losses
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.model import Params, Tensors, predict
+from mf_numpy.objective import penalty_weights
+from mf_numpy.ratings import Array
+
+Side = Literal["user", "item"]
+
+
+def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Config) -> Tensors:
+    """∇²J d, the change of the gradient along a direction, in the parameters' shapes (Eq. 18).
+
+    Costs two gradients and holds nothing larger than one. `direction` has the names and shapes of the parameters.
+    """
+    u, i = batch.users, batch.items
+    d_p, d_q = direction["P"], direction["Q"]
+    change = (d_p[u] * params.Q[i]).sum(axis=1) + (params.P[u] * d_q[i]).sum(axis=1)
+    if params.b is not None:
+        change = change + direction["b"][u] + direction["c"][i]
+    predicted = predict(params, u, i)
+    e = batch.sparse(losses.residual(predicted, batch.values, config))
+    # A second matrix of its own: `sparse` may hand out one pattern again and again.
+    e = e.copy()
+    d_e = batch.sparse(losses.curvature(predicted, batch.values, config) * change)
+
+    share, reg = 1 / len(batch), 2 * config.reg
+    w_u, w_i = penalty_weights(batch, config)
+    out: Tensors = {
+        "P": (d_e @ params.Q + e @ d_q) * share + (reg * w_u)[:, None] * d_p,  # Eq. 18
+        "Q": (d_e.T @ params.P + e.T @ d_p) * share + (reg * w_i)[:, None] * d_q,  # Eq. 18
+    }
+    if params.b is not None:
+        out["b"] = d_e.sum(axis=1) * share + reg * w_u * direction["b"]  # Eq. 18
+        out["c"] = d_e.sum(axis=0) * share + reg * w_i * direction["c"]  # Eq. 18
+    return out
+
+
+def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config) -> Array:
+    """∂²J/∂θ_u², the (D, D) block of one user, or of one item (Eq. 19): symmetric, positive definite for λ > 0."""
+    at, others, _ = _ratings_of(params, side, row, batch)
+    w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
+    bend = losses.curvature(predict(params, batch.users[at], batch.items[at]), batch.values[at], config)
+    block: Array = (others.T * bend) @ others / len(batch)
+    block += 2 * config.reg * w * np.eye(others.shape[1])  # Eq. 19
+    return block
+
+
+def cross_block(params: Params, user: int, item: int, batch: Batch, config: Config) -> Array:
+    """∂²J/∂θ_u∂θ_i, (D, D) with the user's coordinates as rows (Eq. 20); 0 where the pair was never rated."""
+    at = np.flatnonzero((batch.users == user) & (batch.items == item))
+    predicted = predict(params, batch.users[at], batch.items[at])
+    e = losses.residual(predicted, batch.values[at], config).sum()
+    bend = losses.curvature(predicted, batch.values[at], config).sum()
+    p, q = _extended(params, "user")[user], _extended(params, "item")[item]
+    # p·q alone is bilinear: the two biases do not multiply each other.
+    meets = np.eye(len(p))
+    meets[params.shape[2] :] = 0
+    out: Array = (bend * np.outer(q, p) + e * meets) / len(batch)  # Eq. 20
+    return out
+
+
+def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Config) -> Array:
+    """θ_u (D,) that minimises J with everything else fixed, for the squared loss (Eq. 26): ridge regression.
+
+    A row without ratings gets zeros, or, where it has no penalty either, what it has now.
+    """
+    at, others, fixed = _ratings_of(params, side, row, batch)
+    w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
+    ridge = len(batch) * config.reg * w
+    if not len(at) and not ridge:
+        here: Array = _extended(params, side, own=True)[row]
+        return here
+    normal = others.T @ others + ridge * np.eye(others.shape[1])
+    out: Array = np.linalg.lstsq(normal, others.T @ (batch.values[at] - fixed), rcond=None)[0]  # Eq. 26
+    return out
+
+
+def largest_curvature(params: Params, batch: Batch, config: Config) -> float:
+    """L, the largest eigenvalue of ∇²J at `params`, by Lanczos iteration on Eq. 18."""
+    shapes = {name: theta.shape for name, theta in params.tensors().items()}
+    size = sum(theta.size for theta in params.tensors().values())
+
+    def times(flat: Array) -> Array:
+        return _flatten(hessian_vector(params, _unflatten(flat, shapes), batch, config))
+
+    hessian = LinearOperator((size, size), matvec=times, dtype=np.dtype(np.float64))
+    # A fixed start, so that two calls give one answer.
+    begin = np.random.default_rng(0).normal(size=size)
+    return float(eigsh(hessian, k=1, which="LA", v0=begin, return_eigenvectors=False)[0])
+
+
+def max_lr(curvature: float, config: Config) -> float:
+    """The η at which the steps begin to grow along a direction of second derivative L = `curvature` (Eq. 21).
+
+    Gradient descent 2/L; heavy ball 2(1+β)/L; ema, whose steps are 1-β as long, 2(1+β)/((1-β)L); Nesterov
+    2(1+β)/((1+2β)L).
+    """
+    beta = config.momentum
+    bound = 2 * (1 + beta) / curvature  # Eq. 21
+    if config.momentum_form == "ema":
+        return bound / (1 - beta)
+    return bound / (1 + 2 * beta) if config.momentum_form == "nesterov" else bound
+
+
+def _ratings_of(params: Params, side: Side, row: int, batch: Batch) -> tuple[Array, Array, Array]:
+    """Where the row's ratings are, the other side's coordinates there (n, D), and the part of r̂ that is fixed."""
+    rows, others = (batch.users, batch.items) if side == "user" else (batch.items, batch.users)
+    at = np.flatnonzero(rows == row)
+    theta = _extended(params, "item" if side == "user" else "user")[others[at]]
+    bias = params.c if side == "user" else params.b
+    fixed = params.mu + (bias[others[at]] if bias is not None else np.zeros(len(at)))
+    return at, theta, fixed
+
+
+def _extended(params: Params, side: Side, *, own: bool = False) -> Array:
+    """The side's factors, with a column more in the biased model: 1, which the other side's bias meets, or its own."""
+    factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
+    if bias is None:
+        return factors
+    column = bias[:, None] if own else np.ones((len(factors), 1), factors.dtype)
+    return np.concatenate([factors, column], axis=1)
+
+
+def _flatten(tensors: Tensors) -> Array:
+    return np.concatenate([theta.ravel() for theta in tensors.values()])
+
+
+def _unflatten(flat: Array, shapes: dict[str, tuple[int, ...]]) -> Tensors:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    parts = np.split(flat, ends[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
