@@ -42,7 +42,7 @@ def main() -> int:
         try:
             console.print(f"Unmutated, the tests pass; {judge.prepare():.0f} s.")
         except BaselineError as failure:
-            console.print(f"The tests fail without any mutation; mend that first.\n{failure}", markup=False)
+            console.print(f"The tests fail without any mutation; mend that first.\n{failure}", markup=False, soft_wrap=True)
             return 1
         made = {name: mutants_of(judge.snapshot, name) for name in modules}
         mutants = [mutant for found, _ in made.values() for mutant in found]
@@ -59,7 +59,7 @@ def main() -> int:
         return 130
     old = list(report.stale(judged, declared, modules))
     for line in old:
-        console.print(f"stale: {line}", markup=False)
+        console.print(f"stale: {line}", markup=False, soft_wrap=True)
     summaries = {
         name: report.summary([j for j in judged if j.mutant.module == name], left_out, judge.originals[name])
         for name, (_, left_out) in made.items()
@@ -80,7 +80,7 @@ def _judge_all(
             memory.keep(mutant, verdict)
             if verdict.outcome != "killed":
                 place = f"{mutant.module}:{mutant.line} {mutant.operator}"
-                console.print(f"{verdict.outcome}: {place}\n  {mutant.before}\n  {mutant.after}", markup=False)
+                console.print(f"{verdict.outcome}: {place}\n  {mutant.before}\n  {mutant.after}", markup=False, soft_wrap=True)
             progress.update(task, advance=1, refresh=console.is_terminal)
 
 

@@ -68,6 +68,7 @@ class _Watch:
         self.costs, self.kills = costs, kills
         self.notes = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.seen: dict[str, float] = {}
+        self.begin = 0.0
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         items.sort(key=lambda item: self.costs.get(item.nodeid, 1.0) / (1 + 20 * self.kills.get(item.nodeid, 0)))
@@ -77,9 +78,12 @@ class _Watch:
         signal.setitimer(signal.ITIMER_PROF, _PROCESSOR_LIMIT + 5 * cost)
         signal.setitimer(signal.ITIMER_REAL, _CLOCK_LIMIT + 20 * cost)
         self._tell(f"?{nodeid}")
+        self.begin = time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.seen[nodeid] = time.process_time() - self.begin
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seen[report.nodeid] = self.seen.get(report.nodeid, 0.0) + report.duration
         if report.failed:
             self._tell(f"!{report.nodeid}")
 

@@ -84,8 +84,12 @@ def _rule(node: Node) -> str | None:
             return "error text"
         if parent.type == "simple_stmt" and child.type == "string":
             return "docstring"
-        if parent.type == "expr_stmt" and parent.children[0].get_code().strip() == "__all__":
-            return "exports"
+        if parent.type == "expr_stmt":
+            target = parent.children[0].get_code().strip()
+            if target == "__all__":
+                return "exports"
+            if target.endswith("_AT_ONCE"):
+                return "chunk size"
         child = parent
     return None
 

@@ -34,6 +34,7 @@ RULES = {
     "error text": "a `raise` statement: what the message says",
     "docstring": "a docstring",
     "exports": "the list of exported names",
+    "chunk size": "a constant `*_AT_ONCE`: memory and speed; tests compare chunks of 7 with the whole",
     "text order": "equality with a text made an order: the allowed texts are names, which have none",
     "no Python": "the mutant does not compile",
     "same code": "the mutant compiles to the code of the original, or of another mutant",
