@@ -42,7 +42,9 @@ def main() -> int:
         try:
             console.print(f"Unmutated, the tests pass; {judge.prepare():.0f} s.")
         except BaselineError as failure:
-            console.print(f"The tests fail without any mutation; mend that first.\n{failure}", markup=False, soft_wrap=True)
+            console.print(
+                f"The tests fail without any mutation; mend that first.\n{failure}", markup=False, soft_wrap=True
+            )
             return 1
         made = {name: mutants_of(judge.snapshot, name) for name in modules}
         mutants = [mutant for found, _ in made.values() for mutant in found]
@@ -80,7 +82,9 @@ def _judge_all(
             memory.keep(mutant, verdict)
             if verdict.outcome != "killed":
                 place = f"{mutant.module}:{mutant.line} {mutant.operator}"
-                console.print(f"{verdict.outcome}: {place}\n  {mutant.before}\n  {mutant.after}", markup=False, soft_wrap=True)
+                console.print(
+                    f"{verdict.outcome}: {place}\n  {mutant.before}\n  {mutant.after}", markup=False, soft_wrap=True
+                )
             progress.update(task, advance=1, refresh=console.is_terminal)
 
 
