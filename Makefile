@@ -1,6 +1,7 @@
 # make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
 # make test                                    install once, then the tests
 # make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
+# make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ DATA ?=
 ARGS ?=
 EDIT ?=
 
-.PHONY: bench test tour lint types imports smoke format clean help
+.PHONY: bench test tour mutate lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -28,6 +29,13 @@ test: $(VENV)/.installed
 
 tour: $(VENV)/.installed
 	$(BIN)/python -m marimo $(if $(EDIT),edit,run) mf_numpy/tour.py $(ARGS)
+
+$(VENV)/.mutate: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mutate]'
+	@touch $@
+
+mutate: $(VENV)/.mutate
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke
