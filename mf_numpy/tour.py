@@ -94,7 +94,8 @@ def learning_runs(settings, split):
 def learning_curves(by_autograd, by_hand, differences, levels):
     _allowed, _worst = check.TRAJECTORY_TOLERANCE, differences.max(initial=0.0)
     _text = f"After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters "
-    _text += f"between the two versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed."
+    _text += f"between the two versions is **{_worst:.1e}**, relative to the largest number of each; "
+    _text += f"{_allowed:g} is allowed."
     if by_hand.status == "diverged":
         _above = [mo.callout(f"It diverged: {by_hand.message}.", kind="danger")]
     else:
