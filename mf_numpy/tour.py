@@ -93,21 +93,21 @@ def learning_runs(settings, split):
 @app.cell(hide_code=True)
 def learning_curves(by_autograd, by_hand, differences, levels):
     _allowed, _worst = check.TRAJECTORY_TOLERANCE, differences.max(initial=0.0)
-    _equal = f"""
-    After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters between the
-    two versions is **{_worst:.1e}**, relative to the largest number of each; {_allowed:g} is allowed.
-    """
-    _rmse = "Held-out RMSE at the end: **{:.3f}**; mean {mean:.3f}, bias-only {bias-only:.3f}. No prediction beats the "
-    _rmse += "noise that the ratings were drawn with, {noise floor:.3f}."
+    _text = f"After {len(differences)} steps, the largest difference of loss, E, gradients, velocities and parameters "
+    _text += f"between the two versions is **{_worst:.1e}**, relative to the largest number of each; "
+    _text += f"{_allowed:g} is allowed."
     if by_hand.status == "diverged":
-        _above, _beside = [mo.callout(f"It diverged: {by_hand.message}.", kind="danger")], [_equal]
+        _above = [mo.callout(f"It diverged: {by_hand.message}.", kind="danger")]
     else:
-        _above, _beside = [], [_equal, _rmse.format(by_hand.history[-1].valid_rmse, **levels)]
+        _above = []
+        _text += f"\n\nHeld-out RMSE at the end: **{by_hand.history[-1].valid_rmse:.3f}**; "
+        _text += "mean {mean:.3f}, bias-only {bias-only:.3f}; ".format(**levels)
+        _text += "the noise that the ratings were drawn with leaves {noise floor:.3f} at best.".format(**levels)
     _figures = tour_figures.side_by_side(
         tour_figures.learning(by_hand, by_autograd),
         tour_figures.held_out(by_hand, by_autograd, levels),
         tour_figures.difference(differences, by_hand.config.n_epochs, _allowed),
-        "".join(mo.md(text).text for text in _beside),
+        mo.md(_text).text,
     )
     mo.vstack([*_above, mo.Html(_figures)])
     return

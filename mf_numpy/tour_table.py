@@ -35,7 +35,7 @@ _STYLE = """<style>
 .mf-good { background: rgb(47 163 111 / 18%) }
 .mf-bad { background: #c62828; color: white; font-weight: 600 }
 .mf-diff { overflow-x: auto; padding: 0.5rem 0.75rem; border: 1px solid rgb(128 128 128 / 40%); border-radius: 4px }
-.mf-diff code { display: block; white-space: pre }
+.mf-diff code { display: block; white-space: pre; min-width: max-content }
 .mf-wrong { background: rgb(198 40 40 / 22%) }
 .mf-right { background: rgb(47 163 111 / 22%) }
 </style>"""
