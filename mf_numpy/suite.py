@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -85,9 +86,11 @@ class Verdict:
         """The comparison furthest past its tolerance, or nearest to it."""
 
         def past(row: Check) -> float:
-            if np.isnan(row.difference):
-                return np.inf
-            return row.difference / row.tolerance if row.tolerance else row.difference * np.finfo(float).max
+            if math.isnan(row.difference):
+                return math.inf
+            if row.tolerance:
+                return float(row.difference) / row.tolerance
+            return math.inf if row.difference else 0.0
 
         return max(self.rows, key=past, default=None)
 
