@@ -3,13 +3,16 @@
 # make rungs                                   measure the ladder of the derivation; wants a quiet machine
 # make figures                                 draw the figures of README and derivation from that
 # make docs [ARGS=--check]                     fill in tables, figures and shared blocks of the documents
+# make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
+# make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 ARGS ?=
+EDIT ?=
 
-.PHONY: bench test rungs figures docs lint types imports smoke format clean help
+.PHONY: bench test rungs figures docs tour mutate lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -29,6 +32,16 @@ test: $(VENV)/.installed
 
 rungs figures docs: $(VENV)/.installed
 	$(BIN)/python -m bench $@ $(ARGS)
+
+tour: $(VENV)/.installed
+	$(BIN)/python -m marimo $(if $(EDIT),edit,run) mf_numpy/tour.py $(ARGS)
+
+$(VENV)/.mutate: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mutate]'
+	@touch $@
+
+mutate: $(VENV)/.mutate
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke

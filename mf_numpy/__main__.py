@@ -8,9 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mf_numpy import check, fit
+from mf_numpy import fit
 from mf_numpy.cli import BACKEND_GROUP, build_app, run
 from mf_numpy.engine import Backend
+from mf_numpy.suite import Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ app = build_app(
     about="trained by gradients derived and written out by hand",
     fit=fit,
     fit_options=Where,
-    check=check.run,
+    check=Suite,
 )
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,9 +33,9 @@ class Check:
     """One comparison: the largest difference found over all cases (and steps).
 
     Attributes:
-        kind: ``gradient`` or ``trajectory``.
+        kind: ``gradient``, ``trajectory`` or ``property``.
         quantity: ``P``, ``Q``, ``b``, ``c``, or ``objective``, ``E``, ``gradient P``, ``velocity P``, ...
-        method: what was compared with the loops.
+        method: what was compared, with the loops or with what the property asks.
         difference: relative; NaN counts as a failure.
         tolerance: what `difference` may not exceed.
         where: the case of the largest difference.
@@ -194,7 +195,7 @@ def check_gradients(methods: Mapping[str, Method] = METHODS) -> list[Check]:
                 continue
             mine = gradient(case.params, case.batch, case.config)
             for name, expected in gold.items():
-                _keep_worst(worst, (name, method), relative_difference(mine[name], expected), case.name)
+                keep_worst(worst, (name, method), relative_difference(mine[name], expected), case.name)
     return [Check("gradient", name, method, d, GRADIENT_TOLERANCE, at) for (name, method), (d, at) in worst.items()]
 
 
@@ -210,7 +211,7 @@ def check_trajectories(engines: Mapping[str, tuple[Engine[Any], Observe]] = ENGI
                 for name in expected:
                     # A quantity that is missing, such as a velocity never kept, is a failure: NaN.
                     difference = relative_difference(mine[name], expected[name]) if name in mine else float("nan")
-                    _keep_worst(worst, (name, method), difference, f"{label}, step {at + 1}")
+                    keep_worst(worst, (name, method), difference, f"{label}, step {at + 1}")
     return [Check("trajectory", name, method, d, TRAJECTORY_TOLERANCE, at) for (name, method), (d, at) in worst.items()]
 
 
@@ -224,11 +225,6 @@ def trajectory(engine: Engine[Any], look: Observe, ratings: Ratings, config: Con
         state = engine.next_epoch(state)
 
 
-def run() -> list[Check]:
-    """All checks that need no PyTorch."""
-    return check_gradients() + check_trajectories()
-
-
 def relative_difference(mine: Array, expected: Array) -> float:
     """max|mine - expected| / max|expected|; absolute where nothing but 0 is expected; NaN if anything is."""
     if mine.shape != expected.shape:
@@ -239,9 +235,9 @@ def relative_difference(mine: Array, expected: Array) -> float:
     return float(np.abs(mine - expected).max()) / (scale if scale > 0 else 1.0)
 
 
-def _keep_worst(
+def keep_worst(
     worst: dict[tuple[str, str], tuple[float, str]], key: tuple[str, str], difference: float, where: str
 ) -> None:
-    # Written so that a NaN, once met, stays.
-    if key not in worst or not difference <= worst[key][0]:
+    """Keep a difference and its place if it is the largest of its key so far; a NaN, once met, stays."""
+    if key not in worst or not (math.isnan(worst[key][0]) or difference <= worst[key][0]):
         worst[key] = difference, where

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -20,8 +20,8 @@ from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from mf_numpy.check import Check
     from mf_numpy.result import FitResult
+    from mf_numpy.suite import Suite
 
 PIPE_CLOSED, MISUSED, INTERRUPTED = 1, 2, 130
 _HELP_WIDTH = 110
@@ -129,7 +129,7 @@ def build_app(
     about: str,
     fit: Callable[..., FitResult],
     fit_options: type = NoOptions,
-    check: Callable[..., Iterable[Check]],
+    check: Callable[..., Suite],
     check_options: type = NoOptions,
 ) -> App:
     """The command line of a package.
@@ -138,7 +138,7 @@ def build_app(
         package: name after ``python -m``.
         about: what it trains by, for the help.
         fit: as `mf_numpy.fit`, with the fields of `fit_options` as further keyword arguments.
-        check: as `mf_numpy.check.run`, with the fields of `check_options` as keyword arguments.
+        check: makes the suite that ``check`` runs, from the fields of `check_options` as keyword arguments.
         fit_options, check_options: frozen dataclasses of options, each field annotated with a cyclopts ``Parameter``.
 
     Returns:
@@ -267,11 +267,22 @@ def build_app(
 
     @app.command(name="check", group=_TRUST)
     @_flat(how=check_options)
-    def check_command(*, how: Any = check_options()) -> int:  # noqa: B008
-        """Compare every way to the gradient, tensor by tensor, and whole trajectories."""
-        from mf_numpy import cli_model
+    def check_command(
+        *,
+        break_: Annotated[
+            str | None,
+            Parameter(name="--break", help="Name of a fault to put in place, to see which checks reject it."),
+        ] = None,
+        list_faults: Annotated[bool, Parameter(negative=(), help="List the faults and who made them.")] = False,
+        how: Any = check_options(),  # noqa: B008
+    ) -> int:
+        """Compare every way to the gradient, whole trajectories, and what must hold of them."""
+        from mf_numpy import cli_check
 
-        return cli_model.check(check(**asdict(how)))
+        suite = check(**asdict(how))
+        if list_faults:
+            return cli_check.list_faults(suite)
+        return cli_check.check(suite) if break_ is None else cli_check.check_broken(suite, break_)
 
     return app
 
@@ -281,7 +292,9 @@ def _flat(**options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, kind in options.items():
-            command.__annotations__[name] = Annotated[kind, Parameter(name="*", accepts_keys=True)]
+            # A class without fields would be shown as an option of its own.
+            hint = Parameter(name="*", accepts_keys=True) if dataclasses.fields(kind) else Parameter(parse=False)
+            command.__annotations__[name] = Annotated[kind, hint]
         return command
 
     return decorate

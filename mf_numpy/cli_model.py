@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pandas as pd
 from rich.console import Console
 
 from mf_numpy import store
-from mf_numpy.check import Check
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError
@@ -245,25 +244,3 @@ def _found(name: str) -> str:
         return "drawn when asked for"
     places = [folder / file for folder in _folders() for file in (name, f"{name}.zip")]
     return next((str(place) for place in places if place.exists()), "not here")
-
-
-def check(results: Iterable[Check]) -> int:
-    """Print tensor × method tables of relative differences; 1 where one is too large, else 0."""
-    out = console()
-    found = list(results)
-    for kind in dict.fromkeys(c.kind for c in found):
-        these = [c for c in found if c.kind == kind]
-        methods = list(dict.fromkeys(c.method for c in these))
-        cells = {(c.quantity, c.method): f"{c.difference:.1e}" + ("" if c.ok else " !") for c in these}
-        out.print(f"{kind}: largest relative difference from the loops, allowed {these[0].tolerance:g}")
-        quantities = dict.fromkeys(c.quantity for c in these)
-        table(out, ["", *methods], [(q, *(cells.get((q, m), "-") for m in methods)) for q in quantities])
-        out.print()
-    wrong = [c for c in found if not c.ok]
-    for c in wrong:
-        warn(f"failed: {c.kind} {c.quantity} by {c.method} differs by {c.difference:.1e} ({c.where})")
-    if not found:
-        warn("failed: nothing was compared")
-    elif not wrong:
-        out.print(f"all {len(found)} comparisons agree")
-    return int(bool(wrong) or not found)

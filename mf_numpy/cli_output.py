@@ -11,6 +11,7 @@ from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mf_numpy.errors import DataError
 from mf_numpy.ratings import Ratings
@@ -72,19 +73,20 @@ def decimals(number: float) -> str:
 
 
 def table(out: Console, columns: list[str], rows: Iterable[Iterable[object]], *, text: Iterable[str] = ()) -> None:
-    """Print a table; the first column and those named in `text` are set left, numbers right.
+    """Print a table; the first column and those named in `text` are set left, numbers right. A `Text` keeps its style.
 
     Where the terminal is too narrow, titles are cut and the columns of `_BROKEN` go on in the next line.
     """
     left = {columns[0], *text}
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells: list[list[Any]] = [[cell if isinstance(cell, Text) else str(cell) for cell in row] for row in rows]
     if "title" in columns:
-        widths = [max(cell_len(line[at]) for line in [columns, *cells]) + _GAP for at in range(len(columns))]
+        widths = [max(cell_len(str(line[at])) for line in [columns, *cells]) + _GAP for at in range(len(columns))]
         at = columns.index("title")
         # Rich would take the room that is missing from all columns alike, numbers too.
         room = max(out.width - sum(widths) + widths[at] - _GAP, len("title"))
         for line in cells:
-            line[at] = line[at] if cell_len(line[at]) <= room else set_cell_size(line[at], room - 1) + "…"
+            title = str(line[at])
+            line[at] = title if cell_len(title) <= room else set_cell_size(title, room - 1) + "…"
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
         grid.add_column(name, justify="left" if name in left else "right", no_wrap=name not in _BROKEN, overflow="fold")

@@ -24,7 +24,21 @@ class Where:
     ] = False
 
 
-app = build_app("mf_torch", about="trained by autograd", fit=fit, fit_options=Where, check=check.run)
+@dataclass(frozen=True, kw_only=True)
+class CheckedWhere:
+    """Where autograd is checked."""
+
+    device: Annotated[str, Parameter(group=BACKEND_GROUP, help="cpu, cuda or cuda:N.")] = "cpu"
+
+
+app = build_app(
+    "mf_torch",
+    about="trained by autograd",
+    fit=fit,
+    fit_options=Where,
+    check=check.suite,
+    check_options=CheckedWhere,
+)
 
 if __name__ == "__main__":
     sys.exit(run(app))

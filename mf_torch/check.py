@@ -1,19 +1,26 @@
-"""`mf_numpy.check` with one column more: autograd."""
+"""`mf_numpy.check` with one column more, autograd, and named checks that ask torch."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
+from mf_numpy import adaptive, check
 from mf_numpy import batch as by_hand
-from mf_numpy import check
+from mf_numpy.catalogue import FAULTS
 from mf_numpy.config import Config
+from mf_numpy.engine import State
 from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import Evaluation
+from mf_numpy.properties import FORMS, WAYS, Way, Ways, Worst, problem
 from mf_numpy.ratings import Array
+from mf_numpy.suite import CHECKS, Suite
 from mf_torch.batch import Batch, to_device
+from mf_torch.faults import TORCH_FAULTS
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import loss, objective
-from mf_torch.optim import velocities
+from mf_torch.optim import set_lr, sgd, velocities
 from mf_torch.train import TorchEngine, TorchState
 
 
@@ -45,8 +52,122 @@ def observe(state: TorchState, batch: Batch, config: Config) -> dict[str, Array]
     return seen | check.by_name(gradients(state.module), velocity, state.module.to_params().tensors())
 
 
-def run(device: str = "cpu") -> list[check.Check]:
-    """All checks, with autograd on `device` among the methods."""
+def evaluate(params: Params, batch: by_hand.Batch, config: Config, device: str = "cpu") -> Evaluation:
+    """The twin of `mf_numpy.gradients.gradient`."""
+    module = MatrixFactorization(params, device)
+    seen = objective(module, to_device(batch, device), config)
+    seen.value.backward()  # type: ignore[no-untyped-call]
+    return Evaluation(float(seen.value), float(seen.squared_error), gradients(module))
+
+
+def moves(config: Config, theta: Array, grads: list[Array], lrs: list[float]) -> list[tuple[Array, Array]]:
+    """Parameter and velocity after each update by the optimiser of `config` with given gradients."""
+    module = nn.Module()
+    module.P = nn.Parameter(torch.tensor(theta))
+    optimizer = sgd(module, config)
+    seen = []
+    for g, lr in zip(grads, lrs, strict=True):
+        set_lr(optimizer, lr)
+        module.P.grad = torch.tensor(g)
+        optimizer.step()
+        speed = (velocities(module, optimizer) or {"P": g})["P"]
+        seen.append((module.P.detach().numpy().copy(), speed))
+    return seen
+
+
+def ways(device: str = "cpu") -> Ways:
+    """The implementations by hand, and the one by autograd on `device`."""
+    here = Way(lambda p, b, c: evaluate(p, b, c, device), TorchEngine(device), observe, moves)
+    return {**WAYS, "autograd": here}
+
+
+def by_autograd(ways: Ways) -> list[check.Check]:
+    """Gradient is the one that autograd finds for Eq. 2."""
+    worst = Worst(check.GRADIENT_TOLERANCE)
+    for case in check.cases():
+        gold = autograd(case.params, case.batch, case.config)
+        for name, way in ways.items():
+            worst.see_all(name, way.evaluate(case.params, case.batch, case.config).gradient, gold, case.name)
+    return worst.checks()
+
+
+def by_torch_optim(ways: Ways) -> list[check.Check]:
+    """Updates are those of `torch.optim.SGD` called directly, with dampening = β for the average (Eq. 15)."""
+    worst = Worst(1e-12)
+    rng = np.random.default_rng(30)
+    theta, grads = rng.normal(size=(3, 2)), list(rng.normal(size=(6, 3, 2)))
+    lrs = [0.1] * 3 + [0.05] * 3
+    for form, beta in FORMS.items():
+        p = torch.tensor(theta, requires_grad=True)
+        dampening = beta if form == "ema" else 0.0
+        optimizer = torch.optim.SGD([p], 1.0, momentum=beta, dampening=dampening, nesterov=form == "nesterov")
+        gold = []
+        for g, lr in zip(grads, lrs, strict=True):
+            p.grad, optimizer.param_groups[0]["lr"] = torch.tensor(g), lr
+            optimizer.step()
+            gold.append((p.detach().numpy().copy(), optimizer.state[p]["momentum_buffer"].numpy().copy()))
+        config = Config(momentum=beta, momentum_form=form, dtype="float64")  # type: ignore[arg-type]
+        for name, way in ways.items():
+            for t, mine in enumerate(way.moves(config, theta, grads, lrs)):
+                for what, x, y in zip(("θ", "v"), mine, gold[t], strict=True):
+                    worst.see(name, what, x, y, f"{form}, step {t + 1}")
+    return worst.checks()
+
+
+def by_weight_decay(ways: Ways) -> list[check.Check]:
+    """Plain steps on the total penalty are those on the data alone with torch's ``weight_decay`` = 2λ (Eq. 9)."""
+    worst = Worst(1e-12)
+    ratings, params, config = problem(31, penalty="total", momentum=0.0, lr=0.1)
+    for name, way in ways.items():
+        whole = way.engine.load(ratings, config)
+        moved = way.engine.export(way.engine.step(way.engine.start(State(params.copy()), whole, config), whole, config))
+        gold = {key: torch.tensor(theta, requires_grad=True) for key, theta in params.tensors().items()}
+        u, i = torch.tensor(ratings.users, dtype=torch.long), torch.tensor(ratings.items, dtype=torch.long)
+        predicted = params.mu + (gold["P"][u] * gold["Q"][i]).sum(1) + gold["b"][u] + gold["c"][i]
+        ((predicted - torch.tensor(ratings.values)) ** 2).mean().backward()  # type: ignore[no-untyped-call]
+        torch.optim.SGD(list(gold.values()), lr=0.1, weight_decay=2 * config.reg).step()
+        expected = {key: theta.detach().numpy() for key, theta in gold.items()}
+        worst.see_all(name, moved.params.tensors(), expected, "one step")
+    return worst.checks()
+
+
+def adam_of_torch(ways: Ways) -> list[check.Check]:
+    """Adam's steps are those of `torch.optim.Adam` and `AdamW` (Eq. 10, 11)."""
+    worst = Worst(1e-12)
+    rng = np.random.default_rng(32)
+    for decoupled, kind in ((False, torch.optim.Adam), (True, torch.optim.AdamW)):
+        theta, moments = rng.normal(size=4), None
+        p = torch.tensor(theta, requires_grad=True)
+        optimizer = kind([p], lr=0.1, weight_decay=0.3)
+        for t, g in enumerate(rng.normal(size=(6, 4))):
+            theta, moments = adaptive.adam(theta, moments, g, 0.1, decay=0.3, decoupled=decoupled)
+            p.grad = torch.tensor(g)
+            optimizer.step()
+            worst.see("adaptive", "θ", theta, p.detach().numpy(), f"{kind.__name__}, step {t + 1}")
+    return worst.checks()
+
+
+def suite(device: str = "cpu") -> Suite:
+    """What the command ``check`` runs, with autograd on `device` among the methods, and torch's own optimisers."""
     methods = {**check.METHODS, "autograd": lambda p, b, c: autograd(p, b, c, device)}
     engines = {**check.ENGINES, "autograd": (TorchEngine(device), observe)}
-    return check.check_gradients(methods) + check.check_trajectories(engines)
+    return Suite(
+        tables={
+            "gradient": lambda: check.check_gradients(methods),
+            "trajectory": lambda: check.check_trajectories(engines),
+        },
+        ways=ways(device),
+        checks={
+            **CHECKS,
+            "autograd": by_autograd,
+            "torch.optim.SGD": by_torch_optim,
+            "weight_decay": by_weight_decay,
+            "torch.optim.Adam": adam_of_torch,
+        },
+        faults={**FAULTS, **TORCH_FAULTS},
+    )
+
+
+def run(device: str = "cpu") -> list[check.Check]:
+    """The equality tables, with autograd on `device` among the methods."""
+    return [row for table in suite(device).tables.values() for row in table()]

@@ -381,16 +381,31 @@ def test_recipes_and_check(mf: Run) -> None:
 
 def test_a_failed_check_fails(mf: Run, capsys: pytest.CaptureFixture[str]) -> None:
     from mf_numpy.check import Check
-    from mf_numpy.cli_model import check
+    from mf_numpy.cli_check import check
+    from mf_numpy.properties import Ways
+    from mf_numpy.suite import Suite
 
     good, bad = Check("gradient", "P", "numpy", 1e-16, 1e-12, "a"), Check("gradient", "Q", "numpy", np.nan, 1e-12, "b")
-    assert check([good]) == 0
-    assert check([]) == 1
+
+    def holds(ways: Ways) -> list[Check]:
+        """One thing."""
+        return [good]
+
+    def fails(ways: Ways) -> list[Check]:
+        """Another."""
+        raise ZeroDivisionError("nothing to divide by")
+
+    assert check(Suite(tables={"gradient": lambda: [good]}, checks={"fine": holds})) == 0
+    assert check(Suite(tables={}, checks={})) == 1
     capsys.readouterr()
-    assert check([good, bad]) == 1
+    assert check(Suite(tables={"gradient": lambda: [good, bad]}, checks={"fine": holds})) == 1
     out, err = capsys.readouterr()
     assert "nan !" in out
-    assert "gradient Q by numpy" in err
+    assert "gradient: Q by numpy differs" in err
+    assert check(Suite(tables={"gradient": lambda: [good]}, checks={"one": fails})) == 1
+    out, err = capsys.readouterr()
+    assert "rejects !" in out
+    assert "one raised ZeroDivisionError: nothing to divide by" in err
 
 
 def test_about_ten_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

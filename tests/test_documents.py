@@ -60,3 +60,10 @@ def test_links_of_the_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", here.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (here.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_tables_figures_and_shared_blocks_are_up_to_date() -> None:
+    pytest.importorskip("matplotlib")
+    from bench import docs, rungs
+
+    assert docs.stale(rungs.load(), docs.documents()) == []

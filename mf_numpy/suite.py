@@ -1,0 +1,148 @@
+"""All named checks, run one by one: a check that raises has rejected, and what it raised is kept."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numba
+import numpy as np
+
+from mf_numpy import check, curvature_checks, properties, safeguards
+from mf_numpy.catalogue import FAULTS
+from mf_numpy.check import Check
+from mf_numpy.faults import Fault
+from mf_numpy.properties import WAYS, Ways
+
+NamedCheck = Callable[[Ways], list[Check]]
+
+CHECKS: Mapping[str, NamedCheck] = {
+    "loops": properties.against_loops,
+    "complex step": properties.by_complex_step,
+    "central difference": properties.by_central_difference,
+    "along a line": properties.along_a_line,
+    "worked example": properties.worked_example,
+    "exact minimiser": properties.exact_minimiser,
+    "gauge identity": properties.gauge_identity,
+    "every rating twice": properties.every_rating_twice,
+    "batch average": properties.batch_average,
+    "trajectories": properties.trajectories,
+    "constant gradient": properties.constant_gradient,
+    "unrolled velocity": properties.unrolled_velocity,
+    "first-order decrease": properties.first_order_decrease,
+    "velocity at rest": safeguards.velocity_at_rest,
+    "derivatives of losses": curvature_checks.derivatives_of_losses,
+    "slope of the gradient": curvature_checks.slope_of_gradient,
+    "bend of the objective": curvature_checks.bend_of_objective,
+    "edge of stability": curvature_checks.edge_of_stability,
+    "spectral radius": curvature_checks.spectral_radius,
+    "Adam by hand": curvature_checks.adam_by_hand,
+    "Adam's scale": curvature_checks.adam_scale,
+    "resumed run": safeguards.resumed_run,
+    "pooled epoch": safeguards.pooled_epoch,
+    "epoch of one batch": safeguards.epoch_of_one_batch,
+    "exact sums": safeguards.exact_sums,
+    "epochs": safeguards.epochs,
+    "fair shuffle": safeguards.fair_shuffle,
+    "training mean": safeguards.training_mean,
+    "held-out values": safeguards.held_out_values,
+    "two sides": safeguards.two_sides,
+    "order of ratings": safeguards.order_of_ratings,
+    "renamed ids": safeguards.renamed_ids,
+    "grown tables": safeguards.grown_tables,
+    "range of ids": safeguards.range_of_ids,
+    "dense table": safeguards.dense_table,
+    "id round trip": safeguards.id_round_trip,
+    "repeated pairs": safeguards.repeated_pairs,
+}
+"""Checks that know the truth in different ways, by name."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one named check found.
+
+    Attributes:
+        name: of the check.
+        about: what it knows, in a sentence.
+        rows: what it compared.
+        raised: the error that stopped it, such as ``ValueError: …``, or None.
+    """
+
+    name: str
+    about: str
+    rows: tuple[Check, ...]
+    raised: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ran to its end and every comparison agrees."""
+        return self.raised is None and bool(self.rows) and all(row.ok for row in self.rows)
+
+    @property
+    def worst(self) -> Check | None:
+        """The comparison furthest past its tolerance, or nearest to it."""
+
+        def past(row: Check) -> float:
+            if math.isnan(row.difference):
+                return math.inf
+            if row.tolerance:
+                return float(row.difference) / row.tolerance
+            return math.inf if row.difference else 0.0
+
+        return max(self.rows, key=past, default=None)
+
+
+def judge(name: str, named: NamedCheck | None = None, ways: Ways = WAYS) -> Verdict:
+    """Run one named check; nothing that it raises or warns of gets out.
+
+    Numba gets one thread: its bits do not depend on their number, and on problems this small threads only wait.
+    """
+    named = named or CHECKS[name]
+    about = (named.__doc__ or "").partition("\n")[0].strip()
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Verdict(name, about, tuple(named(ways)))
+    except Exception as error:
+        return Verdict(name, about, (), f"{type(error).__name__}: {error}")
+    finally:
+        numba.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What the command ``check`` runs.
+
+    Attributes:
+        tables: the equality tables, by kind: ``gradient`` and ``trajectory``.
+        ways: the implementations that the named checks judge.
+        checks: the named checks.
+        faults: what can be broken on purpose, by name.
+    """
+
+    tables: Mapping[str, Callable[[], list[Check]]] = field(
+        default_factory=lambda: {"gradient": check.check_gradients, "trajectory": check.check_trajectories}
+    )
+    ways: Ways = field(default_factory=lambda: WAYS)
+    checks: Mapping[str, NamedCheck] = field(default_factory=lambda: CHECKS)
+    faults: Mapping[str, Fault] = field(default_factory=lambda: FAULTS)
+
+    def equalities(self) -> list[Verdict]:
+        """Run the equality tables."""
+        return [judge(kind, _ignoring_ways(table)) for kind, table in self.tables.items()]
+
+    def verdicts(self) -> list[Verdict]:
+        """Run the named checks."""
+        return [judge(name, named, self.ways) for name, named in self.checks.items()]
+
+
+def _ignoring_ways(table: Callable[[], list[Check]]) -> NamedCheck:
+    def run(ways: Ways) -> list[Check]:
+        return table()
+
+    return run

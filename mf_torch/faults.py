@@ -1,0 +1,107 @@
+"""The faults of the port, and those that torch is asked about; `mf_numpy.catalogue` has the hand-written version's."""
+
+from __future__ import annotations
+
+from mf_numpy.faults import Fault
+
+_LIST = (
+    Fault(
+        name="dampening-1-minus-beta",
+        function="mf_torch.optim:sgd",
+        right='dampening = config.momentum if config.momentum_form == "ema" else 0.0',
+        wrong='dampening = 1 - config.momentum if config.momentum_form == "ema" else 0.0',
+        origin="torch adds (1 - dampening) g, so the average is dampening = β; a design note of this project had 1-β.",
+        caught_by=("trajectories", "torch.optim.SGD", "constant gradient", "unrolled velocity", "worked example"),
+    ),
+    Fault(
+        name="torch-sum-for-mean",
+        function="mf_torch.objective:objective",
+        right="data_term = loss(error, config).mean()",
+        wrong="data_term = loss(error, config).sum()",
+        origin="reduction='sum' beside a penalty that is no sum; J and autograd's gradient agree, both wrong.",
+        caught_by=("loops", "complex step", "worked example", "every rating twice", "weight_decay"),
+    ),
+    Fault(
+        name="penalty-detached",
+        function="mf_torch.objective:objective",
+        right="return Objective(data_term + penalty(module, batch, config), squared_error)",
+        wrong="return Objective(data_term + penalty(module, batch, config).detach(), squared_error)",
+        origin="The penalty is reported in the loss and cut off from the graph, so that nothing pulls.",
+        caught_by=("loops", "autograd", "along a line", "worked example", "weight_decay"),
+    ),
+    Fault(
+        name="zero-grad-forgotten",
+        function="mf_torch.train:step",
+        right="state.optimizer.zero_grad(set_to_none=True)",
+        wrong="pass",
+        origin="backward() adds to what is in grad already, so that gradients of all steps pile up.",
+        caught_by=("trajectories", "resumed run", "velocity at rest"),
+    ),
+    Fault(
+        name="nesterov-flag-lost",
+        function="mf_torch.optim:sgd",
+        right='nesterov=config.momentum_form == "nesterov",',
+        wrong="nesterov=False,",
+        origin="A setting is read and not passed on; the run works, as a heavy ball.",
+        caught_by=("trajectories", "torch.optim.SGD", "constant gradient", "unrolled velocity", "worked example"),
+    ),
+    Fault(
+        name="torch-biases-unpenalised",
+        function="mf_torch.objective:penalty",
+        right="norms_u, norms_i = norms_u + module.b**2, norms_i + module.c**2",
+        wrong="pass",
+        origin="Only the factors are put into the penalty, as in models whose biases are free.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser", "weight_decay"),
+    ),
+    Fault(
+        name="weights-of-the-first-row",
+        function="mf_torch.objective:penalty",
+        right="w_u, w_i = batch.shares(norms_u.dtype)",
+        wrong="w_u, w_i = (w[:1].expand(len(x)) for w, x in zip(batch.shares(norms_u.dtype), (norms_u, norms_i)))",
+        origin="Every row is given the weight of the first one: a shape that broadcasts hides it.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser", "renamed ids"),
+    ),
+    Fault(
+        name="mean-trained",
+        function="mf_torch.model:MatrixFactorization.__init__",
+        right='self.register_buffer("mu", torch.tensor(params.mu, dtype=torch.float64, device=device))',
+        wrong="self.mu = trained(np.array(params.mu))",
+        origin="nn.Parameter instead of a buffer: μ is trained and penalised by nobody, and drifts.",
+        caught_by=("training mean", "resumed run"),
+    ),
+    Fault(
+        name="mean-counted-twice",
+        function="mf_torch.model:MatrixFactorization.forward",
+        right="predicted = self.mu.to(dot.dtype) + dot",
+        wrong="predicted = 2 * self.mu.to(dot.dtype) + dot",
+        origin="Ratings are centred in one place and μ is added in another, or in both.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser"),
+    ),
+    Fault(
+        name="schedule-forgotten",
+        function="mf_torch.train:step",
+        right="set_lr(state.optimizer, config.lr_at(state.epoch + 1))",
+        wrong="pass",
+        origin="The learning rate is given to the optimiser when it is made, and its schedule to nobody.",
+        caught_by=("trajectories", "unrolled velocity"),
+    ),
+    Fault(
+        name="torch-float32-loss",
+        function="mf_torch.objective:objective",
+        right="squared_error = (error.detach().double() ** 2).sum()",
+        wrong="squared_error = (error.detach() ** 2).sum()",
+        origin="The sum behind an RMSE is left in the precision of the parameters.",
+        caught_by=("exact sums", "pooled epoch"),
+    ),
+    Fault(
+        name="adam-uncorrected",
+        function="mf_numpy.adaptive:adam",
+        right="mean, spread = first / (1 - beta1**steps), np.sqrt(second / (1 - beta2**steps))",
+        wrong="mean, spread = first, np.sqrt(second)",
+        origin="The running means start at 0, and the correction for it is left out as if it were a detail.",
+        caught_by=("Adam by hand", "torch.optim.Adam"),
+    ),
+)
+
+TORCH_FAULTS = {fault.name: fault for fault in _LIST}
+"""By name."""
