@@ -456,7 +456,15 @@ def _roofline(figure: Figure, theme: Theme, outcome: Json) -> None:
         name = SHORT[step.name].format(threads=n).replace("the same", f"Numba, {n} threads")
         # To the left where another label stands at the right.
         side, dx = ("right", -7) if step.name in ("add_at", "numba_threads", "numba_float32") else ("left", 7)
-        axes.annotate(name, where, xytext=(dx, 4 if side == "right" else 0), textcoords="offset points", fontsize=9, va="center", ha=side)
+        axes.annotate(
+            name,
+            where,
+            xytext=(dx, 4 if side == "right" else 0),
+            textcoords="offset points",
+            fontsize=9,
+            va="center",
+            ha=side,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*limits)
