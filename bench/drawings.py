@@ -454,17 +454,10 @@ def _roofline(figure: Figure, theme: Theme, outcome: Json) -> None:
         where = (cost["flops_per_rating"] / cost["bytes_per_rating"], cost["gflops_per_s"])
         axes.plot(*where, marker="o", color=theme.hues[1], markersize=6, linestyle="none")
         name = SHORT[step.name].format(threads=n).replace("the same", f"Numba, {n} threads")
-        # To the left where another label stands at the right.
-        side, dx = ("right", -7) if step.name in ("add_at", "numba_threads", "numba_float32") else ("left", 7)
-        axes.annotate(
-            name,
-            where,
-            xytext=(dx, 4 if side == "right" else 0),
-            textcoords="offset points",
-            fontsize=9,
-            va="center",
-            ha=side,
-        )
+        # Neighbours' labels keep out of each other's way.
+        aside = {"add_at": ("right", -7, 0), "numba_float32": ("left", 7, 6)}
+        side, dx, dy = aside.get(step.name, ("left", 7, 0))
+        axes.annotate(name, where, xytext=(dx, dy), textcoords="offset points", fontsize=9, va="center", ha=side)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*limits)
