@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Theme:
 
     Attributes:
         name: ``light`` or ``dark``.
-        ink, soft, grid: of text, of what stands back, and of lines behind.
+        ink, soft, grid, paper: of text, of what stands back, of lines behind, and of text on a hue.
         hues: four for curves.
     """
 
@@ -51,11 +52,12 @@ class Theme:
     ink: str
     soft: str
     grid: str
+    paper: str
     hues: tuple[str, str, str, str]
 
 
-LIGHT = Theme("light", "#1f2328", "#6e7781", "#d8dee4", ("#0072b2", "#d55e00", "#00795a", "#a2447f"))
-DARK = Theme("dark", "#e6edf3", "#8b949e", "#343b44", ("#56b4e9", "#f0883e", "#3fc79a", "#e58ac2"))
+LIGHT = Theme("light", "#1f2328", "#6e7781", "#d8dee4", "#ffffff", ("#0072b2", "#d55e00", "#00795a", "#a2447f"))
+DARK = Theme("dark", "#e6edf3", "#8b949e", "#343b44", "#0d1117", ("#56b4e9", "#f0883e", "#3fc79a", "#e58ac2"))
 THEMES = (LIGHT, DARK)
 
 
@@ -256,6 +258,7 @@ FORMS: tuple[tuple[str, str, float], ...] = (
 )
 
 
+@cache
 def _bowl() -> tuple[Params, Batch, Config, Array]:
     """One user's two factors with the items fixed: J is a long valley in them, and its minimum (2,)."""
     rng = np.random.default_rng(4)
@@ -323,30 +326,33 @@ def _momentum_paths(figure: Figure, theme: Theme, outcome: Json) -> None:
 )
 def _lr_cliff(figure: Figure, theme: Theme, outcome: Json) -> None:
     axes = figure.add_subplot()
-    shares = np.concatenate([np.linspace(0.1, 0.9, 17), np.linspace(0.92, 1.08, 17), np.linspace(1.1, 1.2, 3)])
-    curvature, (*_, best) = _user_curvature(), _bowl()
-    _, _, config, _ = _bowl()
-    begin = best + np.array([0.8, 0.6]) * 0.6 + np.array([-0.6, 0.8]) * 0.6
     axes.axvline(1.0, color=theme.ink, linewidth=1.0, linestyle=(0, (4, 2)))
     axes.axhline(1.0, color=theme.soft, linewidth=0.8)
-    for at, (name, form, beta) in enumerate(FORMS):
-        rule = replace(config, momentum=beta, momentum_form=form)  # type: ignore[arg-type]
-        bound = max_lr(curvature, rule)
-        # Held above rounding errors, which are another machine's own.
-        ratio = [
-            1e-11
-            + np.linalg.norm(_path(begin, form, beta, share * bound, 200)[-1] - best) / np.linalg.norm(begin - best)
-            for share in shares
-        ]
-        axes.plot(
-            shares, ratio, color=theme.hues[at], linestyle=("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.")[at], label=name
-        )
+    dashes = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.")
+    for (name, shares, ratios), hue, dash in zip(_cliff(), theme.hues, dashes, strict=True):
+        axes.plot(shares, ratios, color=hue, linestyle=dash, label=name)
     axes.set_yscale("log")
     axes.set_ylim(1e-12, 1e12)
     axes.set_xlabel("η / largest η of Eq. 21")
     axes.set_ylabel("distance after 200 steps / before")
     axes.annotate("the bound", (1.0, 1e-11), xytext=(5, 0), textcoords="offset points", ha="left", va="bottom")
     axes.legend(loc="upper left")
+
+
+@cache
+def _cliff() -> tuple[tuple[str, Array, Array], ...]:
+    """(momentum form, η in units of its bound, distance from the minimum after 200 steps over that before)."""
+    _, _, config, best = _bowl()
+    shares = np.concatenate([np.linspace(0.1, 0.9, 17), np.linspace(0.92, 1.08, 17), np.linspace(1.1, 1.2, 3)])
+    begin = best + np.array([0.8, 0.6]) * 0.6 + np.array([-0.6, 0.8]) * 0.6
+    curvature, out = _user_curvature(), []
+    for name, form, beta in FORMS:
+        bound = max_lr(curvature, replace(config, momentum=beta, momentum_form=form))  # type: ignore[arg-type]
+        ends = np.array([_path(begin, form, beta, share * bound, 200)[-1] for share in shares])
+        # Held above rounding errors, which are another machine's own.
+        ratios = 1e-11 + np.linalg.norm(ends - best, axis=1) / np.linalg.norm(begin - best)
+        out.append((name, shares, ratios))
+    return tuple(out)
 
 
 @_drawing(
@@ -423,9 +429,9 @@ def _post(figure: Figure, theme: Theme, outcome: Json) -> None:
 
 @_drawing(
     "roofline",
-    "GFLOP/s of the rungs against flops a byte, below the machine's lines of memory, cache and multiply-adds.",
+    "GFLOP/s of the rungs against flops a byte, beside the machine's lines of memory, cache and multiply-adds.",
     "各级阶梯的 GFLOP/s 与每字节运算数，以及机器的内存、缓存与乘加界线。",
-    height=3.8,
+    height=4.9,
 )
 def _roofline(figure: Figure, theme: Theme, outcome: Json) -> None:
     axes = figure.add_subplot()
@@ -446,18 +452,20 @@ def _roofline(figure: Figure, theme: Theme, outcome: Json) -> None:
         f"multiply-add, float32: {peak:.0f} GFLOP/s", (x[-1], peak), xytext=(-2, 4), textcoords="offset points",
         ha="right", fontsize=9,
     )  # fmt: skip
+    # Points of another machine lie elsewhere: numbers in them and a key cannot run into each other's labels.
     for step, entry in zip(LADDER, outcome["ladder"][f"K{k}"], strict=True):
         row = source.row(entry["row"])
         if not row["timing"]:
             continue
-        cost = row["cost"]
+        cost, number = row["cost"], LADDER.index(step) + 1
         where = (cost["flops_per_rating"] / cost["bytes_per_rating"], cost["gflops_per_s"])
-        axes.plot(*where, marker="o", color=theme.hues[1], markersize=6, linestyle="none")
         name = SHORT[step.name].format(threads=n).replace("the same", f"Numba, {n} threads")
-        # Neighbours' labels keep out of each other's way.
-        aside = {"add_at": ("right", -7, 0), "numba_float32": ("left", 7, 6)}
-        side, dx, dy = aside.get(step.name, ("left", 7, 0))
-        axes.annotate(name, where, xytext=(dx, dy), textcoords="offset points", fontsize=9, va="center", ha=side)
+        label = f"{number}  {name}"
+        axes.plot(*where, marker="o", color=theme.hues[1], markersize=11, linestyle="none", label=label)
+        axes.annotate(
+            str(number), where, color=theme.paper, fontsize=9, weight="bold", ha="center", va="center_baseline"
+        )
+    figure.legend(loc="outside lower left", ncols=2, handlelength=0, handletextpad=0.4, markerscale=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*limits)

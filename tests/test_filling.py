@@ -55,8 +55,8 @@ def test_filled_twice_is_filled_once(pair: list[Path], outcome: Json) -> None:
         "x.md:17: figure start is stale; run make docs",
         "x.zh.md:4: measured biases is stale; run make docs",
         "x.zh.md:17: figure start is stale; run make docs",
-        "x.zh.md:11: Python block 1 is stale; run make docs",
-        "x.zh.md:7: display equation 1 is stale; run make docs",
+        "x.zh.md:10: Python block 1 is stale; run make docs",
+        "x.zh.md:6: display equation 1 is stale; run make docs",
     ]
     assert docs.update(outcome, pair, figures) == pair
     assert docs.stale(outcome, pair, figures) == []
