@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,8 @@ def main() -> int:
     modules = [name for name in settings.modules if not args.only or name in args.only]
     console = Console(stderr=True, highlight=False)
     begin = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="mf-mutants-") as scratch:
         judge = Judge(settings, Path(scratch), args.jobs)
         try:
@@ -48,7 +51,7 @@ def main() -> int:
             return 1
         made = {name: mutants_of(judge.snapshot, name) for name in modules}
         mutants = [mutant for found, _ in made.values() for mutant in found]
-        memory = report.Memory(root / ".mutation_cache/verdicts.jsonl", judge.snapshot, settings)
+        memory = report.Memory(root / ".mutation_cache/verdicts.jsonl", judge)
         held = {} if args.fresh else memory.recall()
         verdicts = {m: held[m.module, m.digest] for m in mutants if (m.module, m.digest) in held}
         with suppress(KeyboardInterrupt):

@@ -107,6 +107,7 @@ class Judge:
     def __init__(self, settings: Settings, scratch: Path, jobs: int) -> None:
         self.settings, self.scratch, self.jobs = settings, scratch, jobs
         self.costs: dict[str, float] = {}
+        self.loaded: list[str] = []
         self.kills: dict[str, int] = {}
         self.snapshot = scratch / "0"
         os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -119,7 +120,7 @@ class Judge:
         gc.freeze()
 
     def prepare(self) -> float:
-        """Copy the checkout, run the tests unmutated and note what each costs; returns the seconds it took.
+        """Copy the checkout, run the tests unmutated, note what each costs and loads; returns the seconds it took.
 
         Raises:
             BaselineError: with the tests' output.
@@ -132,11 +133,11 @@ class Judge:
             else:
                 shutil.copy2(source, first / name)
         self.originals = {name: (first / name).read_text(encoding="utf-8") for name in self.settings.modules}
-        costs = self.scratch / "costs.json"
-        _, status = os.waitpid(self._fork(first, log, costs), 0)
+        notes = self.scratch / "baseline.json"
+        _, status = os.waitpid(self._fork(first, log, notes), 0)
         if status:
             raise BaselineError(log.read_text())
-        self.costs = json.loads(costs.read_text())
+        self.costs, self.loaded = json.loads(notes.read_text())
         # Compiled files of mutated modules would stand in for a mutant of the same size and second.
         for module in map(Path, self.settings.modules):
             for compiled in (first / module.parent / "__pycache__").glob(f"{module.stem}.*.pyc"):
@@ -177,8 +178,8 @@ class Judge:
         timeout = os.WIFSIGNALED(status) and os.WTERMSIG(status) in _LIMITS
         return Verdict("timeout" if timeout else "killed", by, seconds)
 
-    def _fork(self, folder: Path, log: Path = Path(os.devnull), costs: Path | None = None) -> int:
-        """A child that runs the tests in `folder`; with `costs`, the unmutated run that may write compiled files."""
+    def _fork(self, folder: Path, log: Path = Path(os.devnull), baseline: Path | None = None) -> int:
+        """A child that runs the tests in `folder`; with `baseline`, the unmutated run, which leaves its notes there."""
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -186,17 +187,17 @@ class Judge:
             return pid
         status = 1
         try:
-            status = self._run(folder, log, costs)
+            status = self._run(folder, log, baseline)
         finally:
             os._exit(status)
 
-    def _run(self, folder: Path, log: Path, costs: Path | None) -> int:
+    def _run(self, folder: Path, log: Path, baseline: Path | None) -> int:
         import pytest
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in _LIMITS:
+        for number in (signal.SIGTERM, *_LIMITS):
             signal.signal(number, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, 600 if costs else 60)
+        signal.setitimer(signal.ITIMER_PROF, 600 if baseline else 60)
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
@@ -207,13 +208,15 @@ class Judge:
         for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        sys.dont_write_bytecode = costs is None
+        sys.dont_write_bytecode = baseline is None
         self._steady_hypothesis()
         watch = _Watch(self.costs, self.kills, folder / _NOTES)
         options = ["-q", "-p", "no:cacheprovider", "--assert=plain", f"--rootdir={folder}", *self.settings.options]
-        code = pytest.main([*options, *([] if costs else ["-x", "--tb=no"]), *self.settings.tests], [watch])
-        if costs:
-            costs.write_text(json.dumps(watch.seen))
+        code = pytest.main([*options, *([] if baseline else ["-x", "--tb=no"]), *self.settings.tests], [watch])
+        if baseline:
+            files = [Path(getattr(module, "__file__", None) or "/") for module in list(sys.modules.values())]
+            loaded = sorted(f.relative_to(folder).as_posix() for f in files if f.is_relative_to(folder))
+            baseline.write_text(json.dumps([watch.seen, loaded]))
         return int(code)
 
     def _steady_hypothesis(self) -> None:

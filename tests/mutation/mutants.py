@@ -43,8 +43,8 @@ class Mutant:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the faulty source."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        """SHA-256 of what the faulty source means."""
+        return hashlib.sha256((meaning(self.source) or "").encode()).hexdigest()
 
 
 def mutants_of(root: Path, module: str) -> tuple[list[Mutant], Counter[str]]:
@@ -52,7 +52,7 @@ def mutants_of(root: Path, module: str) -> tuple[list[Mutant], Counter[str]]:
     source = (root / module).read_text(encoding="utf-8")
     tree = get_ast(source)
     nodes = list(ast_nodes(tree))
-    seen = {_code(source)}
+    seen = {meaning(source)}
     found: list[Mutant] = []
     left_out: Counter[str] = Counter()
     for family, name, operator in all_operators():
@@ -61,7 +61,7 @@ def mutants_of(root: Path, module: str) -> tuple[list[Mutant], Counter[str]]:
             rule = _rule(node) or _orders_text(node, name)
             faulty = None if rule else mutate_code(source, operator, occurrence)
             if faulty is not None:
-                code = _code(faulty)
+                code = meaning(faulty)
                 rule = "no Python" if code is None else "same code" if code in seen else None
                 seen.add(code)
             if rule or faulty is None:
@@ -108,7 +108,8 @@ def _annotates(parent: Node, child: Node) -> bool:
     return child is (parent.children[2] if parent.type == "tfpdef" else parent.annotation)
 
 
-def _code(source: str) -> str | None:
+def meaning(source: str) -> str | None:
+    """The source without comments and layout, or None where it is no Python."""
     try:
         return ast.dump(ast.parse(source))
     except (SyntaxError, ValueError):

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.judge import Settings, Verdict
-from tests.mutation.mutants import Mutant
+from tests.mutation.judge import Judge, Settings, Verdict
+from tests.mutation.mutants import Mutant, meaning
 
 FAMILIES = {
     "arithmetic": "`+ - * / // % **` each replaced by every other, `& | << >>` by every operator, `@` by `*`",
@@ -67,17 +67,15 @@ def load_equivalents(root: Path) -> dict[Key, str]:
 class Memory:
     """Verdicts of earlier runs that still hold, in a file that grows by a line a mutant.
 
-    A kill holds while the code, the file of the test that killed and conftest.py are as they were; a survival holds
-    while no test file has changed either.
+    A kill holds while the code that the tests load and the file of the test that killed are as they were, comments
+    apart; a survival holds while no test file has changed either.
     """
 
-    def __init__(self, path: Path, snapshot: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, judge: Judge) -> None:
         self.path = path
-        sources = [f for name in settings.copy for f in sorted((snapshot / name).rglob("*.py"))]
-        tests = {f.relative_to(snapshot).as_posix(): _sha(f) for f in sources if f.is_relative_to(snapshot / "tests")}
-        rest = [_sha(f) for f in sources if not f.is_relative_to(snapshot / "tests")]
-        self._code = _hash([*rest, tests.get("tests/conftest.py", "")])
-        self._files = {name: tests.get(name, "") for name in settings.tests}
+        code = {name: meaning((judge.snapshot / name).read_text(encoding="utf-8")) for name in judge.loaded}
+        self._files = {name: _hash([code.pop(name, "") or ""]) for name in judge.settings.tests}
+        self._code = _hash(text or "" for text in code.values())
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def recall(self) -> dict[tuple[str, str], Verdict]:
@@ -227,10 +225,6 @@ def _grid(head: list[str], rows: list[list[str]]) -> Iterator[str]:
     yield "|---" + "|--:" * (len(head) - 1) + "|"
     for row in rows:
         yield "| " + " | ".join(row) + " |"
-
-
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _hash(parts: Iterable[str]) -> str:
