@@ -23,7 +23,7 @@ from typing import Any
 from tests.mutation.mutants import Mutant
 
 # Seconds beyond the test's own time. Processor seconds end an endless loop however busy the machine is;
-# seconds on the clock end a mutant that waits for what never comes.
+# seconds on the clock end a mutant that waits for what never comes, at the second try, for the machine may have slept.
 _PROCESSOR_LIMIT, _CLOCK_LIMIT = 5.0, 120.0
 _MEMORY = 8 << 30
 _LIMITS = (signal.SIGPROF, signal.SIGALRM)
@@ -148,12 +148,13 @@ class Judge:
 
     def judge(self, mutants: Iterable[Mutant]) -> Iterator[tuple[Mutant, Verdict]]:
         """Each mutant with its verdict, as they finish."""
-        waiting, free = iter(mutants), list(range(self.jobs))
+        waiting, free = list(mutants)[::-1], list(range(self.jobs))
+        tried_again: set[Mutant] = set()
         running: dict[int, tuple[Mutant, Path, int]] = {}
         try:
             while True:
-                while free and (mutant := next(waiting, None)) is not None:
-                    slot = free.pop()
+                while free and waiting:
+                    mutant, slot = waiting.pop(), free.pop()
                     folder = self.scratch / str(slot)
                     (folder / mutant.module).write_text(mutant.source, encoding="utf-8")
                     running[self._fork(folder)] = mutant, folder, slot
@@ -163,6 +164,10 @@ class Judge:
                 mutant, folder, slot = running.pop(pid)
                 (folder / mutant.module).write_text(self.originals[mutant.module], encoding="utf-8")
                 free.append(slot)
+                if _ended_by(status) == signal.SIGALRM and mutant not in tried_again:
+                    tried_again.add(mutant)
+                    waiting.append(mutant)
+                    continue
                 yield mutant, self._verdict(folder, status, used.ru_utime + used.ru_stime)
         finally:
             for pid in running:
@@ -175,8 +180,7 @@ class Judge:
         lines = (folder / _NOTES).read_text().splitlines()
         by = next((line[1:] for line in lines if line.startswith("!")), lines[-1][1:] if lines else "import")
         self.kills[by] = self.kills.get(by, 0) + 1
-        timeout = os.WIFSIGNALED(status) and os.WTERMSIG(status) in _LIMITS
-        return Verdict("timeout" if timeout else "killed", by, seconds)
+        return Verdict("timeout" if _ended_by(status) in _LIMITS else "killed", by, seconds)
 
     def _fork(self, folder: Path, log: Path = Path(os.devnull), baseline: Path | None = None) -> int:
         """A child that runs the tests in `folder`; with `baseline`, the unmutated run, which leaves its notes there."""
@@ -198,6 +202,7 @@ class Judge:
         for number in (signal.SIGTERM, *_LIMITS):
             signal.signal(number, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, 600 if baseline else 60)
+        signal.setitimer(signal.ITIMER_REAL, 3600 if baseline else 600)
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
@@ -229,3 +234,8 @@ class Judge:
                 "mutation", derandomize=True, database=None, phases=phases, suppress_health_check=list(HealthCheck)
             )
             settings.load_profile("mutation")
+
+
+def _ended_by(status: int) -> int | None:
+    """The signal that ended a child, if one did."""
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
