@@ -1,184 +1,13 @@
 """The faults that the checks must reject: each a line of the real source, as somebody gets it wrong.
 
-In the order of the derivation: gradient, updates and second derivatives, batches and epochs, ratings and ids.
+In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
+minimiser, gauge and start, batches and epochs, ratings and ids.
 """
 
 from __future__ import annotations
 
+from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.faults import Fault
-
-_GRADIENT = (
-    Fault(
-        name="dropped-2",
-        function="mf_numpy.losses:LOSSES[squared].residual",
-        right="residual=lambda error, delta: 2 * error,",
-        wrong="residual=lambda error, delta: error,",
-        origin="A slip on paper: the 2 of (r̂ - r)² is lost, or left for the learning rate to make up.",
-        caught_by=("loops", "complex step", "derivatives of losses", "along a line", "worked example"),
-    ),
-    Fault(
-        name="huber-without-root",
-        function="mf_numpy.losses:LOSSES[pseudo_huber].residual",
-        right="residual=lambda error, delta: 2 * error / _root(error, delta),",
-        wrong="residual=lambda error, delta: 2 * error,",
-        origin="The loss is changed and its derivative is not: E is left as that of the square.",
-        caught_by=("loops", "complex step", "derivatives of losses", "worked example"),
-    ),
-    Fault(
-        name="penalty-2-dropped",
-        function="mf_numpy.gradients:gradient",
-        right="reg = 2 * config.reg",
-        wrong="reg = config.reg",
-        origin="λ|θ|² is taken for ½λ|θ|², which other texts minimise: its derivative is λθ, not 2λθ.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="penalty-sign",
-        function="mf_numpy.gradients:gradient",
-        right='"P": (e @ params.Q) * share + (reg * w_u)[:, None] * params.P,',
-        wrong='"P": (e @ params.Q) * share - (reg * w_u)[:, None] * params.P,',
-        origin="The update θ ← θ + η(…) is written with r - r̂, and the penalty keeps the sign it had with r̂ - r.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="sequential-update",
-        function="mf_numpy.gradients:gradient",
-        right='"Q": (e.T @ params.P) * share + (reg * w_i)[:, None] * params.Q,',
-        wrong='"Q": (e.T @ (params.P - config.lr * (e @ params.Q) * share)) * share + (reg * w_i)[:, None] * params.Q,',
-        origin="google-research mf_simple: the user row is a NumPy view, so the item's gradient sees it moved.",
-        caught_by=("loops", "complex step", "gauge identity", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="lost-duplicates",
-        function="mf_numpy.gradients:gradient",
-        right='grads["b"] = e.sum(axis=1) * share + reg * w_u * params.b',
-        wrong='grads["b"] = reg * w_u * params.b\n'
-        'grads["b"][batch.users] += share * losses.residual(predicted, batch.values, config)',
-        origin="b[u] += g with an array of users keeps only the last of each user's ratings: NumPy buffers the sum.",
-        caught_by=("loops", "complex step", "worked example", "exact minimiser", "order of ratings"),
-    ),
-    Fault(
-        name="last-duplicate-wins",
-        function="mf_numpy.gradients:gradient",
-        right="e = batch.sparse(losses.residual(predicted, batch.values, config))",
-        wrong="e = np.zeros(batch.shape)\n"
-        "e[batch.users, batch.items] = losses.residual(predicted, batch.values, config)",
-        origin="E is filled as a dense matrix by assignment, so that of a pair rated twice one rating remains.",
-        caught_by=("loops", "complex step", "every rating twice", "worked example", "along a line"),
-    ),
-    Fault(
-        name="transposed-residual",
-        function="mf_numpy.gradients:gradient",
-        right='"P": (e @ params.Q) * share + (reg * w_u)[:, None] * params.P,',
-        wrong='"P": (e.T @ params.Q) * share + (reg * w_u)[:, None] * params.P,',
-        origin="Which of the two gradients has Eᵀ is mixed up; NumPy notices only where m and n differ.",
-        caught_by=("loops", "complex step", "renamed ids", "worked example"),
-    ),
-    Fault(
-        name="sum-for-mean",
-        function="mf_numpy.gradients:gradient",
-        right="share = 1 / len(batch)",
-        wrong="share = 1.0",
-        origin="The data term is summed and the penalty is not, so λ means something else for every size of table.",
-        caught_by=("loops", "every rating twice", "along a line", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="mean-over-cells",
-        function="mf_numpy.gradients:gradient",
-        right="share = 1 / len(batch)",
-        wrong="share = 1 / (batch.shape[0] * batch.shape[1])",
-        origin="mean() of a masked m × n matrix divides by all its cells, not by the N that were rated.",
-        caught_by=("loops", "grown tables", "every rating twice", "along a line", "worked example"),
-    ),
-    Fault(
-        name="unrated-as-zeros",
-        function="mf_numpy.gradients:gradient",
-        right="e = batch.sparse(losses.residual(predicted, batch.values, config))",
-        wrong="e = 2 * (params.mu + params.P @ params.Q.T - batch.sparse(batch.values).toarray())",
-        origin="A pivot table filled with zeros turns every unrated cell into a rating of 0.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "grown tables"),
-    ),
-    Fault(
-        name="clipped-predictions",
-        function="mf_numpy.gradients:gradient",
-        right="predicted = predict(params, batch.users, batch.items)",
-        wrong="predicted = np.clip(predict(params, batch.users, batch.items), 1, 10)",
-        origin="Clipping to the rating scale belongs to the score; in the gradient it hides the errors past the ends.",
-        caught_by=("loops", "complex step", "central difference", "exact minimiser"),
-    ),
-    Fault(
-        name="shares-for-total",
-        function="mf_numpy.objective:penalty_weights",
-        right="return np.ones(m, batch.values.dtype), np.ones(n, batch.values.dtype)",
-        wrong="return batch.user_counts / len(batch), batch.item_counts / len(batch)",
-        origin="ALS-WR's penalty is taken for the one that weight_decay is: public code differs silently on it.",
-        caught_by=("loops", "complex step", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="counts-for-shares",
-        function="mf_numpy.objective:penalty_weights",
-        right="w_u, w_i = batch.user_counts * share, batch.item_counts * share",
-        wrong="w_u, w_i = batch.user_counts, batch.item_counts",
-        origin="ALS-WR weighs by n_u beside a sum of squares; beside a mean the weight must be n_u/N.",
-        caught_by=("loops", "complex step", "every rating twice", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="norms-not-squared",
-        function="mf_numpy.objective:penalty",
-        right="norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)",
-        wrong="norms = total((params.P**2).sum(axis=1) ** 0.5 * w_u) + total((params.Q**2).sum(axis=1) ** 0.5 * w_i)",
-        origin="LensKit's FlexMF squares the biases in its penalty and not the norms of the factors.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "first-order decrease"),
-    ),
-    Fault(
-        name="biases-unpenalised",
-        function="mf_numpy.gradients:gradient",
-        right='grads["c"] = e.sum(axis=0) * share + reg * w_i * params.c',
-        wrong='grads["c"] = e.sum(axis=0) * share',
-        origin="Other models leave their biases out of the penalty; here Eq. 2 has them in it.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="mean-in-the-penalty",
-        function="mf_numpy.gradients:gradient",
-        right='grads["b"] = e.sum(axis=1) * share + reg * w_u * params.b',
-        wrong='grads["b"] = e.sum(axis=1) * share + reg * w_u * (params.mu + params.b)',
-        origin="μ is folded into the user's bias, and the penalty then pulls everybody to 0 instead of to the mean.",
-        caught_by=("loops", "complex step", "along a line", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="float32-loss",
-        function="mf_numpy.objective:total",
-        right="out: float | complex = values.sum(dtype=wide).item()",
-        wrong="out: float | complex = values.sum().item()",
-        origin="A sum keeps the precision of its terms unless told otherwise: 24 bits for millions of float32 ratings.",
-        caught_by=("exact sums", "pooled epoch"),
-    ),
-    Fault(
-        name="lost-simd-lane",
-        function="mf_numpy.kernels:_rows_kernel",
-        right="for f in range(K):\n    error += p[f] * q[f]",
-        wrong="for f in range(K - K % 2):\n    error += p[f] * q[f]",
-        origin="LIBMF's default SSE build loses lanes of its sums; a loop by twos without its remainder does the same.",
-        caught_by=("loops", "complex step", "worked example", "batch average", "exact minimiser"),
-    ),
-    Fault(
-        name="off-by-one-indptr",
-        function="mf_numpy.kernels:_rows_kernel",
-        right="for k in range(indptr[u], indptr[u + 1]):",
-        wrong="for k in range(indptr[u], indptr[u + 1] - 1):",
-        origin="The end of a row is taken for its last rating, as in languages whose ranges include their end.",
-        caught_by=("loops", "complex step", "every rating twice", "worked example", "exact minimiser"),
-    ),
-    Fault(
-        name="last-chunk-dropped",
-        function="mf_numpy.kernels:workspace",
-        right="bounds[-1] = m",
-        wrong="bounds[-1] = bounds[-2]",
-        origin="Work is cut into chunks by whole division, and what is left over at the end goes to nobody.",
-        caught_by=("loops", "complex step", "worked example", "batch average", "order of ratings"),
-    ),
-)
 
 _UPDATES = (
     Fault(
@@ -255,6 +84,89 @@ _UPDATES = (
         wrong="bound = 2 * (1 - beta) / curvature",
         origin="One expects momentum to need smaller steps; it does not: its bound on η is the larger one.",
         caught_by=("edge of stability", "spectral radius"),
+    ),
+    Fault(
+        name="block-without-its-2",
+        function="mf_numpy.curvature:row_block",
+        right="block += 2 * config.reg * w * np.eye(others.shape[1])",
+        wrong="block += config.reg * w * np.eye(others.shape[1])",
+        origin="The normal matrix of ALS has λI beside Σqqᵀ; the Hessian of J has twice both.",
+        caught_by=("blocks of the Hessian", "bend of the objective", "ridge minimiser"),
+    ),
+    Fault(
+        name="cross-block-transposed",
+        function="mf_numpy.curvature:cross_block",
+        right="out: Array = (bend * np.outer(q, p) + e * meets) / len(batch)",
+        wrong="out: Array = (bend * np.outer(p, q) + e * meets) / len(batch)",
+        origin="p is written beside ∂p: but the slope of r̂ along p is q, so q stands in the rows.",
+        caught_by=("blocks of the Hessian", "bend of the objective"),
+    ),
+    Fault(
+        name="differential-of-factors-only",
+        function="mf_numpy.gradients:differential",
+        right="return sum(float((gradient[name] * d).sum()) for name, d in direction.items())",
+        wrong='return sum(float((gradient[name] * d).sum()) for name, d in direction.items() if name in "PQ")',
+        origin="dJ is derived for the factors, and the biases, which came later, are left out of the sum.",
+        caught_by=("along a line", "bend of the objective"),
+    ),
+)
+
+_SOLUTIONS = (
+    Fault(
+        name="ridge-without-n",
+        function="mf_numpy.curvature:row_minimiser",
+        right="ridge = len(batch) * config.reg * w",
+        wrong="ridge = config.reg * w",
+        origin="ALS is written for a sum of squares, and λ is taken over from an objective with a mean.",
+        caught_by=("ridge minimiser", "balance at the end"),
+    ),
+    Fault(
+        name="gauge-not-transposed",
+        function="mf_numpy.gauge:regauge",
+        right="return replace(params, P=params.P @ A, Q=params.Q @ np.linalg.inv(A).T)",
+        wrong="return replace(params, P=params.P @ A, Q=params.Q @ np.linalg.inv(A))",
+        origin="Q A⁻¹ looks like the inverse of P A; Q stands transposed in the product, so its A does too.",
+        caught_by=("gauge freedom", "gauge group"),
+    ),
+    Fault(
+        name="all-weight-on-both-sides",
+        function="mf_numpy.gauge:canonical",
+        right="scale = np.where(signs == 0, 1, signs) * np.sqrt(s)",
+        wrong="scale = np.where(signs == 0, 1, signs) * s",
+        origin="The singular values of a product are given to each of its two factors whole.",
+        caught_by=("gauge freedom", "cheapest factors"),
+    ),
+    Fault(
+        name="frobenius-for-nuclear",
+        function="mf_numpy.gauge:nuclear_norm",
+        right="return float(_svd(params)[1].sum())",
+        wrong="return float(np.sqrt((_svd(params)[1] ** 2).sum()))",
+        origin="Two norms of the singular values are mixed up; only their sum is what the penalty minimises.",
+        caught_by=("nuclear norm", "cheapest factors"),
+    ),
+    Fault(
+        name="unweighted-balance",
+        function="mf_numpy.gauge:imbalance",
+        right="of_users, of_items = (params.P.T * w_u) @ params.P, (params.Q.T * w_i) @ params.Q",
+        wrong="of_users, of_items = params.P.T @ params.P, params.Q.T @ params.Q",
+        origin="PᵀP = QᵀQ is what one reads for a total penalty; shares weigh the rows.",
+        caught_by=("imbalance in the gradient", "balance at the end"),
+    ),
+    Fault(
+        name="start-without-its-2",
+        function="mf_numpy.model:_draw",
+        right="return rng.uniform(0.0, 2.0 * np.sqrt(max(mean, 0.0) / config.n_factors), shape)",
+        wrong="return rng.uniform(0.0, np.sqrt(max(mean, 0.0) / config.n_factors), shape)",
+        origin="The end of the range is taken for its mean, so predictions start at a quarter of the mean rating.",
+        caught_by=("mean of the start", "range of the start"),
+    ),
+    Fault(
+        name="start-of-one-factor",
+        function="mf_numpy.model:_draw",
+        right="return rng.uniform(0.0, 11.0 / config.n_factors if scale is None else scale, shape)",
+        wrong="return rng.uniform(0.0, 11.0 if scale is None else scale, shape)",
+        origin="The range that suits one factor is kept when there are K of them.",
+        caught_by=("mean of the start", "range of the start"),
     ),
 )
 
@@ -365,5 +277,5 @@ _RATINGS = (
     ),
 )
 
-FAULTS = {fault.name: fault for fault in (*_GRADIENT, *_UPDATES, *_EPOCHS, *_RATINGS)}
+FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS)}
 """By name."""

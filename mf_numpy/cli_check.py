@@ -38,10 +38,10 @@ def _conclude(out: Console, verdicts: Sequence[Verdict]) -> int:
     n_rows = sum(len(verdict.rows) for verdict in verdicts)
     if not n_rows:
         warn("failed: nothing was compared")
-    elif good := all(verdict.ok for verdict in verdicts):
-        out.print(f"all {n_rows} comparisons agree")
-        return int(not good)
-    return 1
+    if not n_rows or not all(verdict.ok for verdict in verdicts):
+        return 1
+    out.print(f"all {n_rows} comparisons agree")
+    return 0
 
 
 def list_faults(suite: Suite) -> int:

@@ -5,6 +5,8 @@ They judge `mf_numpy.curvature`, `mf_numpy.adaptive` and `mf_numpy.optim`, of wh
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mf_numpy import adaptive, curvature, gradients, losses, optim
@@ -12,17 +14,17 @@ from mf_numpy.check import Case, Check, cases
 from mf_numpy.config import Config
 from mf_numpy.model import Tensors
 from mf_numpy.objective import objective
-from mf_numpy.properties import FORMS, Ways, Worst
+from mf_numpy.properties import FORMS, STENCIL, Ways, Worst, moved, quartic_slope
+from mf_numpy.ratings import Array
 
 
 def slope_of_gradient(ways: Ways) -> list[Check]:
     """∇²J d is the slope of the gradient along d: a cubic for a squared loss, which four points give (Eq. 18)."""
     worst = Worst(1e-10)
     for case, d in _squared_cases():
-        g = {h: gradients.gradient(case.params.with_tensors(_moved(case, d, h)), case.batch, case.config).gradient
-             for h in (-1.0, -0.5, 0.5, 1.0)}  # fmt: skip
+        g = {h: gradients.gradient(moved(case, d, h), case.batch, case.config).gradient for h in STENCIL}
         found = curvature.hessian_vector(case.params, d, case.batch, case.config)
-        gold = {key: (8 * (g[0.5][key] - g[-0.5][key]) - (g[1.0][key] - g[-1.0][key])) / 6 for key in d}
+        gold = {key: quartic_slope({h: at[key] for h, at in g.items()}) for key in d}
         worst.see_all("curvature", found, gold, case.name)
     return worst.checks()
 
@@ -31,21 +33,45 @@ def bend_of_objective(ways: Ways) -> list[Check]:
     """⟨d, ∇²J d⟩ is the second derivative of J along d, which five points give, and the blocks add up to it."""
     worst = Worst(1e-10)
     for case, d in _squared_cases():
-        j = {h: float(np.real(objective(case.params.with_tensors(_moved(case, d, h)), case.batch, case.config)))
-             for h in (-1.0, -0.5, 0.0, 0.5, 1.0)}  # fmt: skip
+        j = {h: float(np.real(objective(moved(case, d, h), case.batch, case.config))) for h in (0.0, *STENCIL)}
         gold = (16 * (j[0.5] + j[-0.5]) - (j[1.0] + j[-1.0]) - 30 * j[0.0]) / 3
         found = curvature.hessian_vector(case.params, d, case.batch, case.config)
-        worst.see("curvature", "⟨d, ∇²J d⟩", sum(float((found[key] * d[key]).sum()) for key in d), gold, case.name)
+        worst.see("curvature", "⟨d, ∇²J d⟩", gradients.differential(found, d), gold, case.name)
         worst.see("curvature", "Σ blocks", _sum_of_blocks(case, d), gold, case.name)
     return worst.checks()
+
+
+def blocks_of_hessian(ways: Ways) -> list[Check]:
+    """Each column of a block is ∇²J times a unit vector, cut to the block's rows (Eq. 18 to 20)."""
+    worst = Worst(1e-11)
+    for case, d in _squared_cases():
+        u, i = int(case.batch.users[0]), int(case.batch.items[0])
+        for side, row, factors, bias in (("user", u, "P", "b"), ("item", i, "Q", "c")):
+            block = curvature.row_block(case.params, side, row, case.batch, case.config)  # type: ignore[arg-type]
+            cross = curvature.cross_block(case.params, u, i, case.batch, case.config)
+            for f in range(len(block)):
+                unit = {key: np.zeros_like(x) for key, x in d.items()}
+                at = (factors, (row, f)) if f < case.params.shape[2] else (bias, (row,))
+                unit[at[0]][at[1]] = 1.0
+                column = curvature.hessian_vector(case.params, unit, case.batch, case.config)
+                mine, other = (_row(column, key, at) for key, at in (("user", u), ("item", i)))
+                own, beside = (mine, other) if side == "user" else (other, mine)
+                worst.see("curvature", f"{side}'s block", block[:, f], own, case.name)
+                worst.see("curvature", "cross block", cross[f] if side == "user" else cross[:, f], beside, case.name)
+    return worst.checks()
+
+
+def _row(tensors: Tensors, side: str, at: int) -> Array:
+    factors, bias = ("P", "b") if side == "user" else ("Q", "c")
+    return np.append(tensors[factors][at], tensors[bias][at] if bias in tensors else [])
 
 
 def _sum_of_blocks(case: Case, d: Tensors) -> float:
     """⟨d, ∇²J d⟩ from the blocks of Eq. 19 and 20."""
     m, n, _ = case.params.shape
-    of_u = [np.append(d["P"][u], d["b"][u] if "b" in d else []) for u in range(m)]
-    of_i = [np.append(d["Q"][i], d["c"][i] if "c" in d else []) for i in range(n)]
-    total = 0.0
+    of_u = [_row(d, "user", u) for u in range(m)]
+    of_i = [_row(d, "item", i) for i in range(n)]
+    total: Any = 0.0
     for u, x in enumerate(of_u):
         total += x @ curvature.row_block(case.params, "user", u, case.batch, case.config) @ x
         for i, y in enumerate(of_i):
@@ -62,10 +88,6 @@ def _squared_cases() -> list[tuple[Case, Tensors]]:
         (case, {key: np.array(rng.normal(size=x.shape)) for key, x in case.params.tensors().items()})
         for case in squared
     ]
-
-
-def _moved(case: Case, d: Tensors, h: float) -> Tensors:
-    return {key: theta + h * d[key] for key, theta in case.params.tensors().items()}
 
 
 def derivatives_of_losses(ways: Ways) -> list[Check]:

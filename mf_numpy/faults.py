@@ -90,6 +90,18 @@ def location(fault: Fault) -> Place:
     return Place(file, starts[0], len(wanted), tuple(dict.fromkeys(cited)))
 
 
+def source_of(fault: Fault) -> str:
+    """The text of the function that the fault lies in, as it is now.
+
+    Raises:
+        ConfigError: the function is not there.
+    """
+    module = _module(fault)
+    code = _plain(_resolve(fault, module)).__code__
+    lines = _source(module).splitlines()
+    return "\n".join(lines[code.co_firstlineno - 1 : _last_line(code)])
+
+
 @contextmanager
 def broken(fault: Fault) -> Iterator[None]:
     """Run the block with the fault's line in place of the right one, wherever the function is referred to.

@@ -98,7 +98,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean
     if config.init == "uniform":
         return rng.uniform(0.0, 11.0 / config.n_factors if scale is None else scale, shape)
     if config.init == "mean":
-        # E[p·q] = K (a/2)² = μ for U(0, a) factors; the sign of μ is all that a plain start cannot match.
+        # Eq. 25: E[p·q] = K (a/2)² = μ for U(0, a) factors; the sign of μ is all that a plain start cannot match.
         return rng.uniform(0.0, 2.0 * np.sqrt(max(mean, 0.0) / config.n_factors), shape)
     sigma = 0.1 if scale is None else scale
     if config.init == "normal":

@@ -161,18 +161,23 @@ def along_a_line(ways: Ways) -> list[Check]:
             continue  # no polynomial
         d = {key: np.array(rng.normal(size=theta.shape)) for key, theta in case.params.tensors().items()}
         for name, way in ways.items():
-            slope = sum(
-                float((g * d[key]).sum())
-                for key, g in way.evaluate(case.params, case.batch, case.config).gradient.items()
-            )
-            j = {h: _moved(way, case, d, h) for h in (-1.0, -0.5, 0.5, 1.0)}
-            worst.see(name, "⟨∇J, d⟩", slope, (8 * (j[0.5] - j[-0.5]) - (j[1.0] - j[-1.0])) / 6, case.name)
+            slope = gradients.differential(way.evaluate(case.params, case.batch, case.config).gradient, d)
+            j = {h: way.evaluate(moved(case, d, h), case.batch, case.config).objective for h in STENCIL}
+            worst.see(name, "⟨∇J, d⟩", slope, quartic_slope(j), case.name)
     return worst.checks()
 
 
-def _moved(way: Way, case: Case, d: Tensors, h: float) -> float:
-    at = case.params.with_tensors({key: theta + h * d[key] for key, theta in case.params.tensors().items()})
-    return way.evaluate(at, case.batch, case.config).objective
+STENCIL = (-1.0, -0.5, 0.5, 1.0)
+
+
+def moved(case: Case, d: Tensors, h: float) -> Params:
+    """The case's parameters, h further along d."""
+    return case.params.with_tensors({key: theta + h * d[key] for key, theta in case.params.tensors().items()})
+
+
+def quartic_slope(values: Mapping[float, Any]) -> Any:
+    """The slope at 0 of a polynomial of degree 4 or less, from its values at `STENCIL`; exact to rounding."""
+    return (8 * (values[0.5] - values[-0.5]) - (values[1.0] - values[-1.0])) / 6
 
 
 def worked_example(ways: Ways) -> list[Check]:

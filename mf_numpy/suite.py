@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numba
 import numpy as np
 
-from mf_numpy import check, curvature_checks, properties, safeguards
+from mf_numpy import check, curvature_checks, properties, safeguards, solution_checks
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.faults import Fault
@@ -36,10 +36,20 @@ CHECKS: Mapping[str, NamedCheck] = {
     "derivatives of losses": curvature_checks.derivatives_of_losses,
     "slope of the gradient": curvature_checks.slope_of_gradient,
     "bend of the objective": curvature_checks.bend_of_objective,
+    "blocks of the Hessian": curvature_checks.blocks_of_hessian,
     "edge of stability": curvature_checks.edge_of_stability,
     "spectral radius": curvature_checks.spectral_radius,
     "Adam by hand": curvature_checks.adam_by_hand,
     "Adam's scale": curvature_checks.adam_scale,
+    "gauge freedom": solution_checks.gauge_freedom,
+    "gauge group": solution_checks.gauge_group,
+    "nuclear norm": solution_checks.nuclear_norm,
+    "cheapest factors": solution_checks.cheapest_factors,
+    "imbalance in the gradient": solution_checks.imbalance_in_the_gradient,
+    "balance at the end": solution_checks.balance_at_the_end,
+    "ridge minimiser": solution_checks.ridge_minimiser,
+    "mean of the start": solution_checks.mean_of_the_start,
+    "range of the start": solution_checks.range_of_the_start,
     "resumed run": safeguards.resumed_run,
     "pooled epoch": safeguards.pooled_epoch,
     "epoch of one batch": safeguards.epoch_of_one_batch,

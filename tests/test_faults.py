@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mf_numpy
 from mf_numpy import batch, check, kernels, losses, optim
 from mf_numpy.__main__ import app
 from mf_numpy.catalogue import FAULTS
@@ -18,7 +21,7 @@ from mf_numpy.cli import run
 from mf_numpy.cli_check import check_broken
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError
-from mf_numpy.faults import Fault, broken, location
+from mf_numpy.faults import Fault, broken, location, source_of
 from mf_numpy.properties import Worst
 from mf_numpy.suite import CHECKS, Suite, Verdict, judge
 from mf_torch.__main__ import app as torch_app
@@ -51,6 +54,20 @@ def test_without_a_fault_the_check_agrees(named: str) -> None:
     assert verdict.raised is None
     assert [row for row in verdict.rows if not row.ok] == []
     assert verdict.ok and verdict.about
+
+
+def test_every_equation_is_attacked() -> None:
+    """Some fault lies in a function that cites it. Eq. 27 and 28 count costs, not gradients."""
+    text = (Path(mf_numpy.__file__).parent / "derivation.md").read_text(encoding="utf-8")
+    equations = {int(n) for n in re.findall(r"\\tag\{(\d+)\}", text)} - {27, 28}
+    cited: set[int] = set()
+    for fault in ALL.values():
+        cited |= _cited(source_of(fault))
+    assert equations <= cited, f"no fault lies where {sorted(equations - cited)} are computed"
+
+
+def _cited(source: str) -> set[int]:
+    return {int(n) for group in re.findall(r"Eq\. \d+(?:, \d+)*", source) for n in re.findall(r"\d+", group)}
 
 
 def test_the_catalogue_is_whole() -> None:
