@@ -19,6 +19,12 @@ from tests.data_fixtures import data_dir
 
 __all__ = ["data_dir"]
 
+# A bare CUDA machine has no command line.
+if importlib.util.find_spec("cyclopts"):
+    from tests.cli_fixtures import data, mf, model
+
+    __all__ += ["data", "mf", "model"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-cuda", action="store_true", help="fail, rather than skip, CUDA tests without a GPU")

@@ -1,0 +1,127 @@
+"""The command ``fit``: every setting, resuming, divergence, and where the model goes."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from mf_numpy import Config, store
+from tests.cli_fixtures import QUICK, Run, quick
+
+
+def test_fit_prints_progress_baselines_and_where_it_saved(mf: Run, data: str) -> None:
+    code, out, err = mf("fit", data, *QUICK, "--output", "my model", "--valid", "0.25")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "600 ratings, 40 users, 25 items" in lines[0]
+    assert lines[1].startswith("150 ratings (25 %) are held out")
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert 8 <= len(epochs) <= 12
+    assert epochs[0].startswith("epoch  1/25")
+    assert epochs[-1].startswith("epoch 25/25")
+    for word in ("objective", "train RMSE", "valid RMSE", "ms/epoch", "ETA"):
+        assert word in epochs[0]
+    rows = {line.split()[0]: line.split() for line in lines[-6:] if line.split()}
+    assert rows["mean"][-2:] == rows["bias-only"][-2:] == rows["model"][-2:]
+    assert lines[-1] == "saved to my model"
+    result = store.load("my model")
+    assert result.backend == "numpy"
+    assert result.config == replace(result.config, n_epochs=25, n_factors=3, lr=2.0)
+    assert rows["model"][2] == f"{result.history[-1].valid_rmse:.4f}"
+
+
+def test_every_setting_is_an_option(mf: Run, data: str) -> None:
+    config = Config(
+        model="plain",
+        loss="pseudo_huber",
+        loss_scale=0.5,
+        n_factors=2,
+        n_epochs=4,
+        lr=0.25,
+        reg=0.01,
+        penalty="total",
+        momentum=0.5,
+        momentum_form="heavy_ball",
+        batch_size=100,
+        init="uniform",
+        init_scale=0.3,
+        dtype="float64",
+        seed=7,
+        lr_decay=0.9,
+        lr_schedule=((2, 0.5), (3, 0.25)),
+        patience=3,
+        min_delta=0.001,
+        tol=0.0001,
+        eval_every=2,
+    )
+    default = Config()
+    tokens = []
+    for f in fields(Config):
+        value = getattr(config, f.name)
+        assert value != getattr(default, f.name), f"{f.name} is not tried"
+        text = "2:0.5,3:0.25" if f.name == "lr_schedule" else str(value)
+        tokens += [f"--{f.name.replace('_', '-')}", text]
+    assert mf("fit", data, *tokens)[0] == 0
+    assert store.load("model.safetensors").config == config
+
+
+def test_recipe(mf: Run, data: str) -> None:
+    assert mf("fit", data, "--recipe", "post", "--n-epochs", "3")[0] == 0
+    config = store.load("model.safetensors").config
+    assert (config.model, config.n_factors, config.n_epochs) == ("plain", 3, 3)
+
+
+def test_without_held_out_ratings(mf: Run, data: str) -> None:
+    code, out, _ = mf("fit", data, *QUICK, "--valid", "0")
+    assert code == 0
+    assert "valid" not in out
+    assert "bias-only" in out
+
+
+def test_resume_is_the_straight_run(mf: Run, data: str) -> None:
+    assert mf("fit", data, *QUICK, "-o", "straight", "--valid", "0.3")[0] == 0
+    assert mf("fit", data, *quick(n_epochs="10"), "-o", "half", "--valid", "0.3")[0] == 0
+    code, out, _ = mf("fit", data, "--resume", "half", "--n-epochs", "25", "--backend", "numpy")
+    assert code == 0
+    assert out.splitlines()[-1] == "saved to half"
+    straight, resumed = store.load("straight"), store.load("half")
+    assert straight.config == resumed.config
+    for name, array in straight.params.tensors().items():
+        assert array.tobytes() == resumed.params.tensors()[name].tobytes()
+
+
+def test_resume_refuses_what_does_not_fit(mf: Run, data: str, model: str) -> None:
+    for tokens, problem in (
+        ((), "n_epochs is 25; raise it"),
+        (("--n-epochs", "30", "--valid", "0.5"), "not the model's training ratings"),
+        (("--n-epochs", "30", "--seed", "5"), "not the model's training ratings"),
+        (("--n-epochs", "30", "--recipe", "post"), "drop the recipe"),
+        (("--n-epochs", "30", "--n-factors", "4"), "n_factors was 3 and is now 4"),
+    ):
+        code, _, err = mf("fit", data, "--resume", model, *tokens)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert problem in err
+
+
+def test_divergence_is_saved_and_fails(mf: Run, data: str) -> None:
+    code, out, err = mf("fit", data, *quick(lr="3000"))
+    assert code == 1
+    assert err.startswith("diverged: ")
+    assert "Lower lr" in err
+    assert "saved to model.safetensors" in out
+    assert store.load("model.safetensors").status == "diverged"
+
+
+def test_nothing_learned_leaves_the_old_model(mf: Run, data: str, model: str) -> None:
+    before = Path(model).read_bytes()
+    code, _, err = mf("fit", data, *quick(lr="1e300", init_scale="1e200", dtype="float64"))
+    assert code == 1
+    assert "nothing was saved" in err
+    assert Path(model).read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_fit(mf: Run, data: str) -> None:
+    code, out, err = mf("fit", data, *QUICK, "-o", "no/model")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: folder 'no' does not exist")
