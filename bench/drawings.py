@@ -1,27 +1,21 @@
-"""The figures of README and derivation, each in colours for light and for dark pages.
+"""The figures of README and derivation, registered with `bench.canvas` in the order of the documents.
 
-A drawing takes `Theme` and the committed measurement and returns a figure; where it shows the model, the model's own
-functions compute it. The same input gives the same SVG: ids are salted by the name, nothing is dated.
+A drawing takes a theme and the committed measurement and fills a figure; where it shows the model, the model's own
+functions compute it.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from bench import tables
-from bench.result import write_atomically
+from bench.canvas import DARK, DRAWINGS, LIGHT, THEMES, Theme, drawing, made, svg, write
 from bench.rungs import FACTORS, LADDER
 from mf_numpy import Config, Ratings
 from mf_numpy.batch import Batch, full_batch
@@ -34,131 +28,7 @@ from mf_numpy.ratings import Array
 
 Json = dict[str, Any]
 
-WIDTH = 5.6
-"""Inches; at 10 pt this is 13 px of text in 540 px, and still 9 px on a phone."""
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a page; the hues are told apart by readers of every colour vision, and the labels do not need them.
-
-    Attributes:
-        name: ``light`` or ``dark``.
-        ink, soft, grid, paper: of text, of what stands back, of lines behind, and of text on a hue.
-        hues: four for curves.
-    """
-
-    name: str
-    ink: str
-    soft: str
-    grid: str
-    paper: str
-    hues: tuple[str, str, str, str]
-
-
-LIGHT = Theme("light", "#1f2328", "#6e7781", "#d8dee4", "#ffffff", ("#0072b2", "#d55e00", "#00795a", "#a2447f"))
-DARK = Theme("dark", "#e6edf3", "#8b949e", "#343b44", "#0d1117", ("#56b4e9", "#f0883e", "#3fc79a", "#e58ac2"))
-THEMES = (LIGHT, DARK)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure.
-
-    Attributes:
-        draw: fills a figure; called with the figure, the theme and the measurement.
-        alt: one sentence, in English and in Chinese.
-        height: in inches.
-    """
-
-    draw: Callable[[Figure, Theme, Json], None]
-    alt: tuple[str, str]
-    height: float
-
-
-DRAWINGS: dict[str, Drawing] = {}
-"""By name, in the order of the documents."""
-
-Draw = Callable[[Figure, Theme, Json], None]
-
-
-def _drawing(name: str, english: str, chinese: str, *, height: float = 3.4) -> Callable[[Draw], Draw]:
-    """Register a figure with its alt text."""
-
-    def register(draw: Draw) -> Draw:
-        DRAWINGS[name] = Drawing(draw, (english, chinese), height)
-        return draw
-
-    return register
-
-
-def svg(name: str, theme: Theme, outcome: Json) -> str:
-    """The SVG file of a figure.
-
-    Args:
-        name: of `DRAWINGS`.
-        outcome: what `bench.rungs` wrote.
-    """
-    with mpl.rc_context({**_style(theme), "svg.hashsalt": f"mf {name}"}):
-        figure = made(name, theme, outcome)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return re.sub(r"<[^>]*>", _rounded, buffer.getvalue())
-
-
-def made(name: str, theme: Theme, outcome: Json) -> Figure:
-    """The figure itself, drawn in the style of the theme; call it inside `svg`'s style, or for its axes alone."""
-    drawing = DRAWINGS[name]
-    figure = Figure(figsize=(WIDTH, drawing.height), layout="constrained")
-    FigureCanvasSVG(figure)
-    drawing.draw(figure, theme, outcome)
-    return figure
-
-
-def write(outcome: Json, folder: Path) -> list[Path]:
-    """Draw every figure in both themes; returns the files."""
-    paths = []
-    for name in DRAWINGS:
-        for theme in THEMES:
-            path = folder / f"{name}-{theme.name}.svg"
-            write_atomically(path, svg(name, theme, outcome))
-            paths.append(path)
-    return paths
-
-
-def _rounded(tag: re.Match[str]) -> str:
-    """A tag with its coordinates to a hundredth of a point, finer than any screen; text between tags stays."""
-    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
-
-
-def _style(theme: Theme) -> dict[Any, Any]:
-    return {
-        "svg.fonttype": "none",
-        # The drawing must not depend on last digits: no point is dropped.
-        "path.simplify": False,
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 10,
-        "text.color": theme.ink,
-        "axes.labelcolor": theme.ink,
-        "axes.titlesize": 10,
-        "axes.edgecolor": theme.soft,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": theme.soft,
-        "ytick.color": theme.soft,
-        "xtick.labelcolor": theme.ink,
-        "ytick.labelcolor": theme.ink,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.7,
-        "legend.frameon": False,
-        "legend.fontsize": 9.5,
-        "lines.linewidth": 1.8,
-    }
-
+__all__ = ["DARK", "DRAWINGS", "LIGHT", "THEMES", "made", "svg", "write"]
 
 SHORT = {
     "loops": "Python loops",
@@ -174,7 +44,7 @@ SHORT = {
 """Names of the rungs where there is little room."""
 
 
-@_drawing(
+@drawing(
     "ladder",
     "Ratings a second of each rung from Python loops to torch, on a log axis, with the ratio to the rung below.",
     "从 Python 循环到 torch，各级阶梯每秒处理的评分数（对数坐标），并标出与下一级之比。",
@@ -206,7 +76,7 @@ def _ladder(figure: Figure, theme: Theme, outcome: Json) -> None:
     panels[0].set_yticks(places, names)
 
 
-@_drawing(
+@drawing(
     "one-rating",
     "The factors of one rating as arrows: a step moves p along q and q along p, and p·q towards the rating.",
     "一条评分的两个因子向量：走一步，p 沿 q 移动，q 沿 p 移动，p·q 向评分靠近。",
@@ -289,7 +159,7 @@ def _user_curvature() -> float:
     return float(np.linalg.eigvalsh(row_block(params, "user", 0, batch, config)).max())
 
 
-@_drawing(
+@drawing(
     "momentum-paths",
     "Thirty steps at one η in a long valley of J: only the heavy ball and Nesterov get far along its floor.",
     "在 J 的狭长山谷中以同一个 η 走三十步：只有重球法与 Nesterov 沿谷底走得远。",
@@ -319,7 +189,7 @@ def _momentum_paths(figure: Figure, theme: Theme, outcome: Json) -> None:
         axes.label_outer()
 
 
-@_drawing(
+@drawing(
     "lr-cliff",
     "Distance from the minimum after 200 steps against η: each momentum form explodes just past its bound.",
     "200 步后与最小值的距离随 η 的变化：每种动量形式刚越过上界就爆炸。",
@@ -355,7 +225,7 @@ def _cliff() -> tuple[tuple[str, Array, Array], ...]:
     return tuple(out)
 
 
-@_drawing(
+@drawing(
     "start",
     "Starting predictions of U(0, 11/K): K = 3 starts above the mean rating 7.8, K = 16 and 64 far below it.",
     "U(0, 11/K) 的起始预测值：K = 3 高于平均评分 7.8，K = 16 和 64 远低于它。",
@@ -395,7 +265,7 @@ def _start(figure: Figure, theme: Theme, outcome: Json) -> None:
     axes.set_ylabel("density, each to its own peak")
 
 
-@_drawing(
+@drawing(
     "post",
     "Validation RMSE against iterations: the post's recipe ends behind biases alone, the biased one near the floor.",
     "验证 RMSE 随迭代的变化：原博文的配方落后于只用偏置，biased 配方接近噪声下限。",
@@ -427,7 +297,7 @@ def _post(figure: Figure, theme: Theme, outcome: Json) -> None:
     figure.legend(loc="outside upper left", ncols=2)
 
 
-@_drawing(
+@drawing(
     "roofline",
     "GFLOP/s of the rungs against flops a byte, beside the machine's lines of memory, cache and multiply-adds.",
     "各级阶梯的 GFLOP/s 与每字节运算数，以及机器的内存、缓存与乘加界线。",

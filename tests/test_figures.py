@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 import matplotlib as mpl
 
-from bench import docs, drawings, rungs
+from bench import canvas, docs, drawings, rungs
 
 Json = dict[str, Any]
 FILES = [f"{name}-{theme.name}" for name in drawings.DRAWINGS for theme in drawings.THEMES]
@@ -122,7 +122,7 @@ def test_every_figure_is_used_and_every_used_one_is_there() -> None:
 
 
 def test_writing_draws_all(tmp_path: Path, outcome: Json, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawings, "DRAWINGS", {"one-rating": drawings.DRAWINGS["one-rating"]})
+    monkeypatch.setattr(canvas, "DRAWINGS", {"one-rating": drawings.DRAWINGS["one-rating"]})
     assert sorted(path.name for path in drawings.write(outcome, tmp_path)) == [
         "one-rating-dark.svg",
         "one-rating-light.svg",
