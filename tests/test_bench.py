@@ -25,6 +25,7 @@ from mf_numpy.engine import NumpyEngine, State
 from mf_numpy.errors import ConfigError, FileFormatError
 from mf_numpy.model import Params, predict
 from mf_numpy.planted import PlantedConfig
+from tests.bench_fixtures import in_process, quiet_machine
 
 pytest.importorskip("torch")
 
@@ -34,25 +35,10 @@ TINY = PlantedConfig(n_users=60, n_items=40, n_ratings=1500, n_factors=1, min_ra
 RIGHT_OTHERS_BUSY = machine.others_busy
 
 
-def in_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
-    """A case without a process of its own, so that a test can reach into it."""
-    outcome, arrays = worker.run_case(order, folder)
-    return json.loads(json.dumps(outcome)), arrays
-
-
 @pytest.fixture(autouse=True, scope="module")
 def idle() -> Iterator[None]:
-    """A machine that nobody else uses, whatever runs beside the tests; one thread, as two would wait for each other."""
-    import numba
-    import torch
-
-    threads = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "others_busy", lambda before, after: 0.0)
+    with quiet_machine():
         yield
-    numba.set_num_threads(threads[0])
-    torch.set_num_threads(threads[1])
 
 
 @pytest.fixture(scope="module")

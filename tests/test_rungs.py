@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,8 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench import cost, engines, machine, quality, result, roofline, rungs, suite, worker
-from bench.cases import Case
+from bench import cost, engines, machine, quality, result, roofline, rungs, suite
 from mf_numpy import Config, Ratings, loops, model
 from mf_numpy.batch import Batch, full_batch
 from mf_numpy.check import GRADIENT_TOLERANCE, cases, relative_difference
@@ -23,33 +21,20 @@ from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.planted import PlantedConfig
 from mf_numpy.train import run
+from tests.bench_fixtures import in_process, quiet_machine
 
 Json = dict[str, Any]
 TINY = PlantedConfig(n_users=60, n_items=40, n_ratings=1_800, n_factors=1, min_ratings=3)
 REST: Json = {"lines": {}, "quality": {}}
 
 
-def in_process(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
-    outcome, arrays = worker.run_case(order, folder)
-    return json.loads(json.dumps(outcome)), arrays
-
-
 @pytest.fixture(autouse=True, scope="module")
 def idle() -> Iterator[None]:
-    """A quiet machine; one thread, as the tests time nothing."""
-    import numba
-    import torch
-
-    threads = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "others_busy", lambda before, after: 0.0)
+    with quiet_machine() as patch:
         patch.setattr(machine, "usable_cores", lambda: 2)
         patch.setattr(rungs, "FACTORS", (2,))
         patch.setattr(rungs, "SLICE_RATINGS", 600)
         yield
-    numba.set_num_threads(threads[0])
-    torch.set_num_threads(threads[1])
 
 
 def measured(launch: Any = in_process, rounds: int = 2, epochs: int = 3) -> Json:
