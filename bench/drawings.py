@@ -170,7 +170,7 @@ def _momentum_paths(figure: Figure, theme: Theme, outcome: Json) -> None:
     params, batch, config, best = _bowl()
     x, y = np.meshgrid(np.linspace(-1.5, 2.3, 39), np.linspace(-1.15, 2.2, 34))
     cells = np.array([
-        float(np.real(objective(Params(np.array([[a, b]]), params.Q), batch, config)))
+        objective(Params(np.array([[a, b]]), params.Q), batch, config)
         for a, b in zip(x.ravel(), y.ravel(), strict=True)
     ]).reshape(x.shape)  # fmt: skip
     begin = np.array([-1.0, 0.0])

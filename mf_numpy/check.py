@@ -108,11 +108,11 @@ def central_difference(params: Params, batch: Batch, config: Config) -> Tensors:
     """(J(θ+1) - J(θ-1))/2 for every parameter: a squared loss is quadratic in each one, so nothing is truncated."""
 
     def slope(name: str, at: tuple[int, ...]) -> float:
-        values = []
+        values: list[float] = []
         for h in (1.0, -1.0):
             moved = {key: theta.copy() for key, theta in params.tensors().items()}
             moved[name][at] += h
-            values.append(float(np.real(objective(params.with_tensors(moved), batch, config))))
+            values.append(objective(params.with_tensors(moved), batch, config))
         return (values[0] - values[1]) / 2
 
     return _each_parameter(params, slope)

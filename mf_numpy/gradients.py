@@ -5,8 +5,6 @@ E holds the residual at the observed pairs alone; the dense (m, n) matrix never 
 
 from __future__ import annotations
 
-import numpy as np
-
 from mf_numpy import losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
@@ -20,8 +18,8 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     ∇P (m, K), ∇Q (n, K) and, in the biased model, ∇b (m,), ∇c (n,), in the parameters' dtype.
     """
     predicted = predict(params, batch.users, batch.items)
-    loss = float(np.real(total(losses.value(predicted, batch.values, config))))
-    squared_error = float(np.real(total((predicted - batch.values) ** 2)))
+    loss = total(losses.value(predicted, batch.values, config))
+    squared_error = total((predicted - batch.values) ** 2)
     e = batch.sparse(losses.residual(predicted, batch.values, config))  # Eq. 3
 
     share = 1 / len(batch)
@@ -34,7 +32,7 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     if params.b is not None and params.c is not None:
         grads["b"] = e.sum(axis=1) * share + reg * w_u * params.b  # Eq. 6
         grads["c"] = e.sum(axis=0) * share + reg * w_i * params.c  # Eq. 6
-    j = loss / len(batch) + float(np.real(penalty(params, batch, config)))
+    j = loss / len(batch) + penalty(params, batch, config)
     return Evaluation(j, squared_error, grads)
 
 

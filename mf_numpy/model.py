@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Inexact, Integer
 
 from mf_numpy.config import Config
+from mf_numpy.errors import DataError
 from mf_numpy.ratings import Array, Ratings
 
 Tensors = dict[str, Array]
@@ -31,6 +32,9 @@ class Params:
         b: (m,) user biases in rating units, or None.
         c: (n,) item biases in rating units, or None.
         mu: training mean in rating units, frozen; 0 in the plain model.
+
+    Raises:
+        DataError: biases on one side only.
     """
 
     P: Inexact[np.ndarray, "m K"]
@@ -38,6 +42,11 @@ class Params:
     b: Inexact[np.ndarray, " m"] | None = None
     c: Inexact[np.ndarray, " n"] | None = None
     mu: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.b is None) != (self.c is None):
+            missing = "b" if self.b is None else "c"
+            raise DataError(f"{missing} is None and the other side has biases; give both b and c, or neither")
 
     def tensors(self) -> Tensors:
         """The trained arrays by name, not copied."""
@@ -118,7 +127,7 @@ def chunks(length: int, width: int) -> Iterator[slice]:
     """Slices of 0..length whose rows of `width` numbers stay within a few MiB."""
     size = max(1, _CELLS_AT_ONCE // max(1, width))
     for begin in range(0, length, size):
-        yield slice(begin, min(begin + size, length))
+        yield slice(begin, begin + size)
 
 
 def check_range(name: str, index: Any, size: int) -> None:
@@ -129,5 +138,5 @@ def check_range(name: str, index: Any, size: int) -> None:
     """
     array = np.asarray(index)
     if array.size and (array.min() < 0 or array.max() >= size):
-        at = int(np.argmax((array < 0) | (array >= size)))
+        at = np.argmax((array < 0) | (array >= size))
         raise IndexError(f"{name}[{at}] is {array[at]}, outside 0..{size - 1}; encode raw ids with the id map first")

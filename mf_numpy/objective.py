@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Inexact
@@ -24,7 +25,7 @@ def penalty_weights(batch: Batch, config: Config) -> tuple[Inexact[np.ndarray, "
     return w_u.astype(batch.values.dtype), w_i.astype(batch.values.dtype)
 
 
-def penalty(params: Params, batch: Batch, config: Config) -> float | complex:
+def penalty(params: Params, batch: Batch, config: Config) -> Any:
     """λ Σ_u w_u(|p_u|² + b_u²) + λ Σ_i w_i(|q_i|² + c_i²), the second half of Eq. 2."""
     w_u, w_i = penalty_weights(batch, config)
     norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)
@@ -33,17 +34,16 @@ def penalty(params: Params, batch: Batch, config: Config) -> float | complex:
     return config.reg * norms
 
 
-def objective(params: Params, batch: Batch, config: Config) -> float | complex:
-    """J (Eq. 2) over the batch; complex for complex parameters, so that a complex step can differentiate it."""
+def objective(params: Params, batch: Batch, config: Config) -> Any:
+    """J (Eq. 2) over the batch: a float, or complex for complex parameters, which a complex step differentiates."""
     loss = losses.value(predict(params, batch.users, batch.items), batch.values, config)
     return total(loss) / len(batch) + penalty(params, batch, config)  # Eq. 2
 
 
-def total(values: Array) -> float | complex:
-    """The sum of an array, accumulated in float64 (or complex128) whatever the dtype."""
+def total(values: Array) -> Any:
+    """The sum of an array, accumulated in float64 (or complex128) whatever the dtype: a float or a complex number."""
     wide = np.complex128 if np.iscomplexobj(values) else np.float64
-    out: float | complex = values.sum(dtype=wide).item()
-    return out
+    return values.sum(dtype=wide).item()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numba
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mf_numpy
-from mf_numpy import Config, Ratings, Split, gradients, kernels, model
+from mf_numpy import Config, Ratings, Split, gradients, kernels, model, optim
 from mf_numpy.batch import Batch, full_batch, mini_batches
 from mf_numpy.metrics import rmse, score_predictions
 from mf_numpy.model import Params
+from mf_numpy.objective import objective
 
 CONFIG = Config(n_factors=3, reg=0.05, dtype="float64", init_scale=0.7)
 
@@ -139,3 +141,24 @@ def test_cold_pairs_are_counted_and_predicted_by_what_is_known() -> None:
     assert scores.rmse == 0.0
     assert scores.rmse_all == pytest.approx(0.5)  # errors 0, 0, 0 and 1
     assert np.isnan(score_predictions(np.array([1.0]), np.array([1.0]), np.array([False])).rmse)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_objective_is_a_plain_float_that_adds_up_in_float64(dtype: str) -> None:
+    # 20,000 squares that float32 holds exactly and whose sum it does not.
+    values = np.random.default_rng(3).integers(1, 400, 20_000) / 4
+    ratings = Ratings.of_indices(np.arange(20_000) % 50, np.arange(20_000) % 40, values, m=50, n=40)
+    config = Config(model="plain", n_factors=1, dtype=dtype)  # type: ignore[arg-type]
+    nothing = Params(np.zeros((50, 1), dtype), np.zeros((40, 1), dtype))
+    j = objective(nothing, full_batch(ratings, config), config)
+    assert type(j) is float
+    assert j == pytest.approx(math.fsum(value**2 for value in values.tolist()) / 20_000, rel=1e-15)
+
+
+@pytest.mark.parametrize(("beta", "second"), [(0.25, 3.5), (0.3, 3.4), (0.5, 3.0)])
+def test_the_average_keeps_one_minus_beta_of_a_gradient_and_owns_its_first(beta: float, second: float) -> None:
+    config = Config(momentum=beta, momentum_form="ema", dtype="float64")
+    g = np.array([2.0])
+    first = optim.velocity(None, g, config)
+    assert not np.shares_memory(first, g)
+    np.testing.assert_allclose(optim.velocity(first, np.array([4.0]), config), [second], rtol=1e-15)

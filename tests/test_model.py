@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mf_numpy import Config, Ratings, model
+from mf_numpy import Config, DataError, Ratings, model
 from mf_numpy.model import Params
 from mf_numpy.ratings import Array
 
@@ -90,4 +90,14 @@ def test_what_a_refused_index_is_told() -> None:
         model.predict(params, np.array([0, 3, -1]), np.array([0, 0, 0]))
     with pytest.raises(IndexError, match=r"items\[2\] is -1, outside 0\.\.3;"):
         model.predict(params, np.array([0, 1, 2]), np.array([0, 3, -1]))
+    for far in (3, 4, 100):
+        with pytest.raises(IndexError, match=rf"users\[1\] is {far}, outside"):
+            model.predict(params, np.array([0, far]), np.array([0, 0]))
     model.check_range("none at all", [], 0)
+
+
+def test_biases_on_one_side_only_are_refused() -> None:
+    with pytest.raises(DataError, match="c is None and the other side has biases; give both b and c, or neither"):
+        Params(np.ones((3, 2)), np.ones((4, 2)), b=np.zeros(3))
+    with pytest.raises(DataError, match="b is None"):
+        Params(np.ones((3, 2)), np.ones((4, 2)), c=np.zeros(4))
