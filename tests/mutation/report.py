@@ -74,7 +74,9 @@ class Memory:
     def __init__(self, path: Path, judge: Judge) -> None:
         self.path = path
         code = {name: meaning((judge.snapshot / name).read_text(encoding="utf-8")) for name in judge.loaded}
-        self._files = {name: _hash([code.pop(name, "") or ""]) for name in judge.settings.tests}
+        # A single test of a file stands for the file.
+        files = dict.fromkeys(name.split("::")[0] for name in judge.settings.tests)
+        self._files = {name: _hash([code.pop(name, "") or ""]) for name in files}
         self._code = _hash(text or "" for text in code.values())
         path.parent.mkdir(parents=True, exist_ok=True)
 
