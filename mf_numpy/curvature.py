@@ -6,7 +6,7 @@ that length. Likewise (q_i, c_i).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -14,7 +14,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from mf_numpy import losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
-from mf_numpy.model import Params, Tensors, predict
+from mf_numpy.errors import choose
+from mf_numpy.model import Params, Tensors, check_range, predict
 from mf_numpy.objective import penalty_weights
 from mf_numpy.ratings import Array
 
@@ -50,7 +51,12 @@ def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Con
 
 
 def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config) -> Array:
-    """∂²J/∂θ_u², the (D, D) block of one user, or of one item (Eq. 19): symmetric, positive definite for λ > 0."""
+    """∂²J/∂θ_u², the (D, D) block of one user, or of one item (Eq. 19): symmetric, positive definite for λ > 0.
+
+    Raises:
+        ConfigError: a `side` that is neither ``user`` nor ``item``.
+        IndexError: a `row` that the side does not have.
+    """
     at, others, _ = _ratings_of(params, side, row, batch)
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
     bend = losses.curvature(predict(params, batch.users[at], batch.items[at]), batch.values[at], config)
@@ -60,7 +66,13 @@ def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config
 
 
 def cross_block(params: Params, user: int, item: int, batch: Batch, config: Config) -> Array:
-    """∂²J/∂θ_u∂θ_i, (D, D) with the user's coordinates as rows (Eq. 20); 0 where the pair was never rated."""
+    """∂²J/∂θ_u∂θ_i, (D, D) with the user's coordinates as rows (Eq. 20); 0 where the pair was never rated.
+
+    Raises:
+        IndexError: a user or an item that there is none of.
+    """
+    check_range("user", [user], batch.shape[0])
+    check_range("item", [item], batch.shape[1])
     at = np.flatnonzero((batch.users == user) & (batch.items == item))
     predicted = predict(params, batch.users[at], batch.items[at])
     e = losses.residual(predicted, batch.values[at], config).sum()
@@ -77,6 +89,9 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
     """θ_u (D,) that minimises J with everything else fixed, for the squared loss (Eq. 26): ridge regression.
 
     A row without ratings gets zeros, or, where it has no penalty either, what it has now.
+
+    Raises:
+        ConfigError, IndexError: as `row_block`.
     """
     at, others, fixed = _ratings_of(params, side, row, batch)
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
@@ -118,7 +133,9 @@ def max_lr(curvature: float, config: Config) -> float:
 
 def _ratings_of(params: Params, side: Side, row: int, batch: Batch) -> tuple[Array, Array, Array]:
     """Where the row's ratings are, the other side's coordinates there (n, D), and the part of r̂ that is fixed."""
+    choose("side", side, get_args(Side))
     rows, others = (batch.users, batch.items) if side == "user" else (batch.items, batch.users)
+    check_range(side, [row], batch.shape[0 if side == "user" else 1])
     at = np.flatnonzero(rows == row)
     theta = _extended(params, "item" if side == "user" else "user")[others[at]]
     bias = params.c if side == "user" else params.b

@@ -19,15 +19,16 @@ def _grad(theta: Array, step: int) -> Array:
 
 @pytest.mark.parametrize("decoupled", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_200_steps_are_those_of_torch(decoupled: bool, decay: float) -> None:
+@pytest.mark.parametrize("betas", [(0.8, 0.95), (0.3, 0.4)])
+def test_200_steps_are_those_of_torch(decoupled: bool, decay: float, betas: tuple[float, float]) -> None:
     theta = np.random.default_rng(0).normal(size=(4, 3))
     mine, moments = theta, None
     theirs = torch.tensor(theta, requires_grad=True)
-    optimizer = OPTIMISERS[decoupled]([theirs], lr=0.05, betas=(0.8, 0.95), eps=1e-6, weight_decay=decay)
+    optimizer = OPTIMISERS[decoupled]([theirs], lr=0.05, betas=betas, eps=1e-6, weight_decay=decay)
     for step in range(200):
         g = _grad(mine, step)
         mine, moments = adam(
-            mine, moments, g, 0.05, beta1=0.8, beta2=0.95, eps=1e-6, decay=decay, decoupled=decoupled
+            mine, moments, g, 0.05, beta1=betas[0], beta2=betas[1], eps=1e-6, decay=decay, decoupled=decoupled
         )  # fmt: skip
         theirs.grad = torch.tensor(_grad(theirs.detach().numpy(), step))
         optimizer.step()
@@ -41,6 +42,11 @@ def test_the_defaults_are_those_of_torch() -> None:
     theirs.grad = torch.tensor([0.3, 1e-7], dtype=torch.float64)
     torch.optim.Adam([theirs], lr=0.1).step()
     np.testing.assert_allclose(adam(theta, None, np.array([0.3, 1e-7]), 0.1)[0], theirs.detach().numpy(), rtol=1e-9)
+
+
+def test_settings_are_given_by_name() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        adam(np.ones(1), None, np.ones(1), 0.1, 0.8)  # type: ignore[call-arg]
 
 
 def test_under_adam_a_decay_in_the_gradient_loses_its_strength() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mf_numpy import Config
+from mf_numpy import Config, ConfigError
 from mf_numpy.batch import Batch
 from mf_numpy.check import Case, cases, relative_difference
 from mf_numpy.curvature import (
@@ -135,6 +135,23 @@ def test_a_row_without_ratings_is_pulled_to_zero_by_a_total_penalty_and_left_alo
     shared = replace(case.config, penalty="per_rating")
     stays = row_minimiser(case.params, "user", 0, case.batch, shared)
     np.testing.assert_array_equal(stays, _row(case.params.tensors(), "user", 0))
+
+
+def test_a_side_or_a_row_that_there_is_none_of_is_refused() -> None:
+    case = CASES[0]
+    m, n, _ = case.params.shape
+    assert m != n, "the two sides must not be mistaken for each other"
+    for of_row in (row_block, row_minimiser):
+        with pytest.raises(ConfigError, match=r"^side is 'users', but must be one of 'user', 'item'\."):
+            of_row(case.params, "users", 0, case.batch, case.config)  # type: ignore[arg-type]
+        sides: tuple[tuple[Side, int], ...] = (("user", m), ("item", n))
+        for side, size in sides:
+            for row in (-1, size):
+                with pytest.raises(IndexError, match=rf"^{side}\[0\] is {row}, outside 0\.\.{size - 1};"):
+                    of_row(case.params, side, row, case.batch, case.config)
+    for user, item, told in ((m, 0, "user"), (-1, 0, "user"), (0, n, "item"), (0, -1, "item")):
+        with pytest.raises(IndexError, match=rf"^{told}\[0\] is"):
+            cross_block(case.params, user, item, case.batch, case.config)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

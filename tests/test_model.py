@@ -86,9 +86,9 @@ def test_a_start_at_the_mean_for_small_large_and_negative_means(mean: float, top
 
 def test_what_a_refused_index_is_told() -> None:
     params = Params(np.ones((3, 2)), np.ones((4, 2)))
-    with pytest.raises(IndexError, match=r"users\[1\] is 3, outside 0\.\.2;"):
+    with pytest.raises(IndexError, match=r"^users\[1\] is 3, outside 0\.\.2;"):
         model.predict(params, np.array([0, 3, -1]), np.array([0, 0, 0]))
-    with pytest.raises(IndexError, match=r"items\[2\] is -1, outside 0\.\.3;"):
+    with pytest.raises(IndexError, match=r"^items\[2\] is -1, outside 0\.\.3;"):
         model.predict(params, np.array([0, 1, 2]), np.array([0, 3, -1]))
     for far in (3, 4, 100):
         with pytest.raises(IndexError, match=rf"users\[1\] is {far}, outside"):
@@ -97,7 +97,7 @@ def test_what_a_refused_index_is_told() -> None:
 
 
 def test_biases_on_one_side_only_are_refused() -> None:
-    with pytest.raises(DataError, match="c is None and the other side has biases; give both b and c, or neither"):
+    with pytest.raises(DataError, match=r"^c is None and the other side has biases; give both b and c, or neither"):
         Params(np.ones((3, 2)), np.ones((4, 2)), b=np.zeros(3))
-    with pytest.raises(DataError, match="b is None"):
+    with pytest.raises(DataError, match=r"^b is None"):
         Params(np.ones((3, 2)), np.ones((4, 2)), c=np.zeros(4))
