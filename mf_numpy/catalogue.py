@@ -131,8 +131,8 @@ _SOLUTIONS = (
     Fault(
         name="all-weight-on-both-sides",
         function="mf_numpy.gauge:canonical",
-        right="scale = np.where(signs == 0, 1, signs) * np.sqrt(s)",
-        wrong="scale = np.where(signs == 0, 1, signs) * s",
+        right="scale = signs * np.sqrt(s)",
+        wrong="scale = signs * s",
         origin="The singular values of a product are given to each of its two factors whole.",
         caught_by=("gauge freedom", "cheapest factors"),
     ),

@@ -6,6 +6,7 @@ that length. Likewise (q_i, c_i).
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -73,7 +74,7 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
     """
     check_range("user", [user], batch.shape[0])
     check_range("item", [item], batch.shape[1])
-    at = np.flatnonzero((batch.users == user) & (batch.items == item))
+    at = (batch.users == user) & (batch.items == item)
     predicted = predict(params, batch.users[at], batch.items[at])
     e = losses.residual(predicted, batch.values[at], config).sum()
     bend = losses.curvature(predicted, batch.values[at], config).sum()
@@ -100,7 +101,7 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
         here: Array = _extended(params, side, own=True)[row]
         return here
     normal = others.T @ others + ridge * np.eye(others.shape[1])
-    out: Array = np.linalg.lstsq(normal, others.T @ (batch.values[at] - fixed), rcond=None)[0]  # Eq. 26
+    out: Array = np.linalg.lstsq(normal, others.T @ (batch.values[at] - fixed))[0]  # Eq. 26
     return out
 
 
@@ -112,7 +113,7 @@ def largest_curvature(params: Params, batch: Batch, config: Config) -> float:
     def times(flat: Array) -> Array:
         return _flatten(hessian_vector(params, _unflatten(flat, shapes), batch, config))
 
-    hessian = LinearOperator((size, size), matvec=times, dtype=np.dtype(np.float64))
+    hessian = LinearOperator((size, size), matvec=times, dtype=np.float64)
     # A fixed start, so that two calls give one answer.
     begin = np.random.default_rng(0).normal(size=size)
     return float(eigsh(hessian, k=1, which="LA", v0=begin, return_eigenvectors=False)[0])
@@ -143,7 +144,7 @@ def _ratings_of(params: Params, side: Side, row: int, batch: Batch) -> tuple[Arr
     return at, theta, fixed
 
 
-def _extended(params: Params, side: Side, *, own: bool = False) -> Array:
+def _extended(params: Params, side: Side, own: bool = False) -> Array:
     """The side's factors, with a column more in the biased model: 1, which the other side's bias meets, or its own."""
     factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
     if bias is None:
@@ -157,6 +158,6 @@ def _flatten(tensors: Tensors) -> Array:
 
 
 def _unflatten(flat: Array, shapes: dict[str, tuple[int, ...]]) -> Tensors:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     parts = np.split(flat, ends[:-1])
     return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}

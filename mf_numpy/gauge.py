@@ -29,7 +29,7 @@ def canonical(params: Params) -> Params:
     """
     left, s, right = _svd(params)
     signs = np.sign(right[np.abs(right).argmax(axis=0), np.arange(len(s))])
-    scale = np.where(signs == 0, 1, signs) * np.sqrt(s)
+    scale = signs * np.sqrt(s)
     return replace(params, P=left * scale, Q=right * scale)
 
 
@@ -50,5 +50,5 @@ def _svd(params: Params) -> tuple[Array, Array, Array]:
     """U (m, K), s (K,) and V (n, K) of P Qᵀ, by way of two thin QR factorisations."""
     q_left, r_left = np.linalg.qr(params.P)
     q_right, r_right = np.linalg.qr(params.Q)
-    u, s, vt = np.linalg.svd(r_left @ r_right.T)
-    return q_left @ u[:, : len(s)], s, q_right @ vt.T[:, : len(s)]
+    u, s, vt = np.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    return q_left @ u, s, q_right @ vt.T

@@ -176,6 +176,12 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
+def test_largest_curvature_is_one_number_however_often_it_is_asked_for() -> None:
+    case = CASES[0]
+    first, second = (largest_curvature(case.params, case.batch, case.config) for _ in range(2))
+    assert first == second and type(first) is float
+
+
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.get("momentum_form", "plain"))
 @pytest.mark.parametrize("curvature", [0.3, 4.0])
 def test_steps_die_out_just_below_the_bound_and_grow_just_above_it(form: dict[str, Any], curvature: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mf_numpy
-from mf_numpy import Config, Split
+from mf_numpy import Config, Ratings, Split
 from mf_numpy.batch import full_batch
 from mf_numpy.gauge import canonical, imbalance, nuclear_norm, regauge
 from mf_numpy.model import Params
@@ -42,23 +42,33 @@ def test_canonical_factors_are_balanced_orthogonal_sorted_and_the_same_from_any_
     assert mine.b is params.b and mine.mu == params.mu
 
 
-def test_more_factors_than_rows() -> None:
+@pytest.mark.parametrize(("m", "n"), [(2, 3), (3, 2)])
+def test_more_factors_than_rows(m: int, n: int) -> None:
     rng = np.random.default_rng(0)
-    wide = Params(rng.normal(size=(2, 4)), rng.normal(size=(3, 4)))
+    wide = Params(rng.normal(size=(m, 4)), rng.normal(size=(n, 4)))
     mine = canonical(wide)
-    assert mine.P.shape[0] == 2 and mine.Q.shape[0] == 3
+    assert mine.P.shape == (m, 2) and mine.Q.shape == (n, 2)
     np.testing.assert_allclose(mine.P @ mine.Q.T, wide.P @ wide.Q.T, rtol=1e-12)
 
 
 def test_nuclear_norm_is_the_least_half_sum_of_squares(params: Params) -> None:
     norm = nuclear_norm(params)
     assert norm == pytest.approx(np.linalg.norm(params.P @ params.Q.T, "nuc"), rel=1e-12)
+    assert type(norm) is float
     least = canonical(params)
     assert ((least.P**2).sum() + (least.Q**2).sum()) / 2 == pytest.approx(norm, rel=1e-12)
     rng = np.random.default_rng(1)
     for _ in range(20):
         other = regauge(least, np.eye(3) + 0.3 * rng.normal(size=(3, 3)))
         assert ((other.P**2).sum() + (other.Q**2).sum()) / 2 > norm
+
+
+@pytest.mark.parametrize(("p", "q", "expected"), [(1.0, 2.0, 0.75), (2.0, 1.0, 0.75), (2.0, 2.0, 0.0), (0.0, 0.0, 0.0)])
+def test_imbalance_of_one_rating_worked_by_hand(p: float, q: float, expected: float) -> None:
+    config = Config(model="plain", n_factors=1, dtype="float64")
+    batch = full_batch(Ratings.of_indices([0], [0], [3.0], m=1, n=1), config)
+    found = imbalance(Params(np.array([[p]]), np.array([[q]])), batch, config)
+    assert found == expected and type(found) is float
 
 
 @pytest.mark.parametrize("penalty", ["total", "per_rating"])

@@ -15,7 +15,7 @@ import mf_torch
 from mf_numpy import Config, ConfigError, Split, store
 from mf_numpy.batch import full_batch
 from mf_numpy.check import GRADIENT_TOLERANCE, METHODS, Case, cases, relative_difference
-from mf_torch import MatrixFactorization
+from mf_torch import MatrixFactorization, optim
 from mf_torch.batch import to_device
 from mf_torch.check import autograd, run
 
@@ -70,6 +70,24 @@ def test_deterministic_mode_gives_equal_bits_and_leaves_torch_as_it_was(small: S
     one, two = (mf_torch.fit(small.train, config, deterministic=True) for _ in range(2))
     assert np.array_equal(one.params.P, two.params.P)
     assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def test_the_optimiser_is_that_of_the_configuration(small: Split, quick: Config) -> None:
+    module = MatrixFactorization(mf_numpy.init(small.train, quick).params)
+    (group,) = optim.sgd(module, replace(quick, lr=7.0, momentum=0.25, momentum_form="ema")).param_groups
+    settings = {name: group[name] for name in ("lr", "momentum", "dampening", "nesterov", "weight_decay")}
+    assert settings == {"lr": 7.0, "momentum": 0.25, "dampening": 0.25, "nesterov": False, "weight_decay": 0}
+
+
+def test_every_array_goes_to_the_device(small: Split, quick: Config) -> None:
+    params = mf_numpy.init(small.train, quick).params
+    module = MatrixFactorization(params, device="meta")
+    optimizer = optim.sgd(module, quick)
+    optim.set_velocities(module, optimizer, params.tensors())
+    assert {optimizer.state[p]["momentum_buffer"].device.type for p in module.parameters()} == {"meta"}
+    assert {name: t.device.type for name, t in module.state_dict().items()} == dict.fromkeys(
+        ["P", "Q", "b", "c", "mu"], "meta"
+    )
 
 
 def test_a_device_that_is_not_there() -> None:
