@@ -85,8 +85,14 @@ def svg(name: str, theme: Theme, outcome: Json) -> str:
         name: of `DRAWINGS`.
         outcome: what `bench.rungs` wrote.
     """
+    found = DRAWINGS[name]
+    return svg_of(found.draw, name, theme, outcome, height=found.height)
+
+
+def svg_of(draw: Draw, name: str, theme: Theme, outcome: Json, *, height: float) -> str:
+    """The SVG file of a figure that is in no register; `name` salts its ids."""
     with mpl.rc_context({**_style(theme), "svg.hashsalt": f"mf {name}"}):
-        figure = made(name, theme, outcome)
+        figure = _figure(draw, theme, outcome, height)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return re.sub(r"<[^>]*>", _rounded, buffer.getvalue())
@@ -94,11 +100,7 @@ def svg(name: str, theme: Theme, outcome: Json) -> str:
 
 def made(name: str, theme: Theme, outcome: Json) -> Figure:
     """The figure itself, drawn in the style of the theme; call it inside `svg`'s style, or for its axes alone."""
-    found = DRAWINGS[name]
-    figure = Figure(figsize=(WIDTH, found.height), layout="constrained")
-    FigureCanvasSVG(figure)
-    found.draw(figure, theme, outcome)
-    return figure
+    return _figure(DRAWINGS[name].draw, theme, outcome, DRAWINGS[name].height)
 
 
 def write(outcome: Json, folder: Path) -> list[Path]:
@@ -110,6 +112,13 @@ def write(outcome: Json, folder: Path) -> list[Path]:
             write_atomically(path, svg(name, theme, outcome))
             paths.append(path)
     return paths
+
+
+def _figure(draw: Draw, theme: Theme, outcome: Json, height: float) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    draw(figure, theme, outcome)
+    return figure
 
 
 def _rounded(tag: re.Match[str]) -> str:

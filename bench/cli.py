@@ -21,7 +21,9 @@ app = cyclopts.App(name="python -m bench", help="Check every backend for equalit
 @app.default
 def run(
     *,
-    data: Annotated[str, Parameter(help="planted, anime, ml-100k, ml-1m, or a file of ratings")] = "planted",
+    data: Annotated[
+        str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")
+    ] = "planted",
     suite_name: Annotated[
         str, Parameter(name="--suite", help="default, or smoke for CI: small, never judged by time")
     ] = "default",
@@ -101,6 +103,37 @@ def rungs(
         console.print(line, soft_wrap=True, markup=False)
     console.print(str(path), soft_wrap=True, markup=False)
     return 0 if outcome["ok"] else 1
+
+
+@app.command
+def roofline(
+    *,
+    data: Annotated[
+        str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")
+    ] = "planted",
+    factors: Annotated[str, Parameter(help="comma-separated values of K")] = "16,64",
+    samples: Annotated[int, Parameter(help="timed calls of each kernel, 5 or more")] = 9,
+    out: Annotated[Path, Parameter(help="folder for roofline.json and roofline.svg", show_default=False)] = OUT,
+) -> int:
+    """Measure caches, memory and multiply-adds of this machine, and how near to them each kernel comes."""
+    from bench import kernels
+    from bench.roof_figure import draw
+
+    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    loaded = suite.load_data(data)
+    outcome = kernels.measure(
+        loaded.train,
+        loaded.name,
+        factors=kernels.numbers(factors),
+        samples=samples,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    paths = out / "roofline.json", out / "roofline.svg"
+    result.write_atomically(paths[0], result.to_text(outcome))
+    result.write_atomically(paths[1], draw(outcome))
+    for line in (*kernels.summary(outcome), *map(str, paths)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0
 
 
 @app.command

@@ -67,6 +67,28 @@ def per_rating(backend: str, n_factors: int, dtype: str, *, rows: int, n_ratings
     return Cost(each + once, traffic + once * s)  # Eq. 27
 
 
+def of_kernel(kernel: str, n_factors: int, dtype: str, *, rows: int, n_ratings: int) -> Cost:
+    """Work of one call of a Numba kernel divided by the N ratings; gradient and update together are `per_rating`'s.
+
+    Args:
+        kernel: ``gradient`` (J, ∇J and penalty), ``update`` (velocity and parameters) or ``predict``.
+        n_factors, dtype, rows, n_ratings: as for `per_rating`.
+
+    gradient: a rating as `per_rating` has it; once an iteration, of each row's K + 1 numbers, the sum is written, and
+        the penalty reads parameter and sum and writes the gradient: 4 operations and 4 s bytes.
+    update: of each number, gradient, velocity and parameter are read and the last two written: 5 operations, 5 s.
+    predict: 2K + 3 operations; both indices (2·4), p_u, q_i and the biases (2 (K + 1) s) read, r̂ written (s).
+    """
+    s = {"float32": 4, "float64": 8}[dtype]
+    k = n_factors
+    once = (k + 1) * rows / n_ratings
+    return {
+        "gradient": Cost(6 * k + 9 + 4 * once, 4 + s + 3 * k * s + 3 * s + 4 * once * s),
+        "update": Cost(5 * once, 5 * once * s),
+        "predict": Cost(2 * k + 3, 8 + 2 * (k + 1) * s + s),
+    }[kernel]
+
+
 def least_seconds(cost: Cost, n_ratings: int, flops_per_second: float, bytes_per_second: float) -> float:
     """Seconds of one iteration on a machine that is perfect in both: the slower of its two limits (Eq. 28)."""
     return n_ratings * max(cost.flops / flops_per_second, cost.bytes / bytes_per_second)  # Eq. 28

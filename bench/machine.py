@@ -93,6 +93,21 @@ def machine() -> Json:
     }
 
 
+def caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> list[Json]:
+    """Data caches of the first core, smallest first: {level, bytes, shared_by (cores)}; empty where nobody says."""
+    found = []
+    for at in sorted(folder.glob("index*")):
+        try:
+            level, kind, size, cores = (
+                (at / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size", "shared_cpu_list")
+            )
+            if kind != "Instruction":
+                found.append({"level": int(level), "bytes": _bytes(size), "shared_by": _count(cores)})
+        except (OSError, ValueError):
+            continue
+    return sorted(found, key=lambda cache: int(cache["bytes"]))
+
+
 def gpus() -> list[Json] | None:
     """NVIDIA GPUs as the driver names them, or None: without a driver, a GPU, or nvidia-ml-py."""
     try:
@@ -169,6 +184,17 @@ def peak_memory() -> int | None:
         return None
     most = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return most if sys.platform == "darwin" else most * 1024
+
+
+def _bytes(size: str) -> int:
+    """32K or 32M as the kernel writes it, in bytes."""
+    return int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1:], 0)
+
+
+def _count(cores: str) -> int:
+    """How many cores a list such as 0-3,8 names."""
+    ends = [part.split("-") for part in cores.split(",")]
+    return sum(int(part[-1]) - int(part[0]) + 1 for part in ends)
 
 
 def _cpu_model() -> str:

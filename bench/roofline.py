@@ -19,6 +19,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from bench import machine
 from mf_numpy.ratings import Array
 
 Json = dict[str, Any]
@@ -90,7 +91,7 @@ def measure(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2)
         counts 2 numbers and a triad 3; ``peak``: {dtype, threads, by, gflops_per_s, samples}.
     """
     before = numba.get_num_threads()
-    out: Json = {"bandwidth": [], "peak": [], "memory_bytes": 3 * MEMORY_BYTES, "cache_bytes": 3 * CACHE_BYTES}
+    out: Json = {"bandwidth": [], "memory_bytes": 3 * MEMORY_BYTES, "cache_bytes": 3 * CACHE_BYTES}
     try:
         for n in threads:
             numba.set_num_threads(n)
@@ -99,8 +100,51 @@ def measure(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2)
                 for name, kernel, moved in (("copy", _copy, 2), ("triad", _triad, 3)):
                     rates = _rates(partial(kernel, *arrays), moved * each, samples, seconds)
                     out["bandwidth"].append({"place": place, "kernel": name, "threads": n} | _of("gbytes", rates))
-            for dtype in (np.float64, np.float32):
-                out["peak"].append({"dtype": np.dtype(dtype).name, "threads": n} | _peak(dtype, n, samples, seconds))
+    finally:
+        numba.set_num_threads(before)
+    out["peak"] = peaks(threads, samples=samples, seconds=seconds)
+    return out
+
+
+def levels(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.1) -> list[Json]:
+    """Triads/s from each cache and from memory.
+
+    The three arrays fill half of a thread's share of a cache, so that they lie in it and not in the one before.
+
+    Returns:
+        {place (L1, L2, ..., memory), threads, bytes_per_thread (what the place holds of one thread; None: all),
+        gbytes_per_s, samples}, nearest first for each number of threads.
+    """
+    before = numba.get_num_threads()
+    out = []
+    try:
+        for n in threads:
+            numba.set_num_threads(n)
+            places: list[tuple[str, int | None, int]] = []
+            for cache in machine.caches():
+                held = cache["bytes"] // min(n, cache["shared_by"])
+                places.append((f"L{cache['level']}", held, held // 6))
+            for place, held, each in (*places, ("memory", None, MEMORY_BYTES // n)):
+                # Whole lines of 64 bytes, so that no vector straddles two.
+                arrays = [np.full((n, each // 64 * 8), float(k)) for k in range(3)]
+                rates = _rates(partial(_triad, *arrays), 3 * arrays[0].nbytes, samples, seconds)
+                out.append({"place": place, "threads": n, "bytes_per_thread": held} | _of("gbytes", rates))
+    finally:
+        numba.set_num_threads(before)
+    return out
+
+
+def peaks(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2) -> list[Json]:
+    """Multiply-adds/s: {dtype, threads, by, gflops_per_s, samples}, the fastest of three ways to spend them."""
+    before = numba.get_num_threads()
+    out = []
+    try:
+        for n in threads:
+            numba.set_num_threads(n)
+            out += [
+                {"dtype": np.dtype(dtype).name, "threads": n} | _peak(dtype, n, samples, seconds)
+                for dtype in (np.float64, np.float32)
+            ]
     finally:
         numba.set_num_threads(before)
     return out

@@ -33,13 +33,13 @@ from bench.launch import Json, Launch, in_fresh_process
 from mf_numpy import Holdout, Ratings, random_split
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.errors import choose
-from mf_numpy.planted import DEFAULT, PlantedConfig, planted
+from mf_numpy.planted import ANIME_FULL, DEFAULT, PlantedConfig, planted
 
 SMOKE_DATA = PlantedConfig(n_users=300, n_items=200, n_ratings=24_000, n_factors=2)
 """The small set of the smoke suite."""
 
 SPLIT = {"kind": "random", "valid": 0.2, "seed": 0}
-NAMED = ("planted", "anime", "ml-100k", "ml-1m", "ml-10m", "ml-25m")
+NAMED = ("planted", "planted-anime", "anime", "ml-100k", "ml-1m", "ml-10m", "ml-25m")
 
 Say = Callable[[str], None]
 
@@ -78,16 +78,19 @@ class Data:
 def load_data(name: str, suite: str = "default", *, drawn: PlantedConfig | None = None) -> Data:
     """The data set of a name or file, split at random; planted data with its noise floor.
 
+    ``planted-anime`` has the size and shape of the full anime table.
+
     Args:
         drawn: for ``planted``, what to draw instead of the suite's own set.
 
     Raises:
         ConfigError, DataError, OSError: as `mf_numpy.datasets.load`.
     """
-    if name == "planted":
-        truth = planted(drawn or (SMOKE_DATA if suite == "smoke" else DEFAULT))
+    if name in ("planted", "planted-anime"):
+        usual = ANIME_FULL if name == "planted-anime" else SMOKE_DATA if suite == "smoke" else DEFAULT
+        truth = planted(drawn or usual)
         split = random_split(truth.ratings, valid=0.2, seed=0)
-        return Data("planted", split.train, split.valid, truth.noise_floor_of(split.train, split.valid))
+        return Data(name, split.train, split.valid, truth.noise_floor_of(split.train, split.valid))
     from mf_numpy.datasets import load
 
     split = random_split(load(name), valid=0.2, seed=0)
