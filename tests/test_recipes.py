@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_the_post_ends_level_with_the_mean(anime: Ratings) -> None:
     _same(row[0], baselines["mean"].rmse)
     _same(row[1], baselines["bias-only"].rmse)
     _same(row[2], rmse)
+
+
+@pytest.mark.parametrize(
+    ("reg", "stated"), [(RECIPES["post"].config.reg, "end at RMSE 1.942"), (0.0, "at 1.249 without")]
+)
+def test_twenty_times_the_step_shows_what_the_penalty_of_the_post_does(anime: Ratings, reg: float, stated: str) -> None:
+    recipe = RECIPES["post"]
+    split = random_split(anime, valid=recipe.valid, seed=0)
+    rmse = mf_numpy.fit(split.train, replace(recipe.config, reg=reg, lr=20.0)).score(split.valid).rmse
+    assert stated in README.read_text(encoding="utf-8")
+    _same(float(re.findall(r"\d\.\d+", stated)[0]), rmse)
 
 
 def test_biased_on_the_anime_sample(anime: Ratings) -> None:
