@@ -111,6 +111,10 @@ def run(
     except KeyboardInterrupt:
         history = [record for record in history if record.epoch <= here.epoch]
         status, message = "stopped", f"interrupted; the parameters after epoch {here.epoch} are kept"
+    # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
+    if status != "diverged" and here.epoch > first.epoch and not _predicts(engine, here, train):
+        status, message = "diverged", _diverged(history[-1], good, config)
+        here = good
     params = best.params if config.patience and status != "diverged" else here.params
     if config.patience and status != "diverged":
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
@@ -143,6 +147,13 @@ def _valid_rmse(engine: Engine[S], point: State, valid: Holdout, mean: float) ->
     with np.errstate(over="ignore", invalid="ignore"):
         rmse = score(point.params, valid, mean, engine.predict).rmse
     return rmse if math.isfinite(rmse) else math.inf
+
+
+def _predicts(engine: Engine[S], point: State, train: Ratings) -> bool:
+    """Whether the parameters predict a number, whose square is one too, for every training pair."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        predicted = engine.predict(point.params, train.users, train.items)
+        return bool(np.isfinite(predicted * predicted).all())
 
 
 def _best_epoch(history: list[EpochRecord], config: Config) -> int:

@@ -82,6 +82,20 @@ def test_divergence_keeps_the_last_finite_parameters(
     assert np.isfinite(objective(result.params, full_batch(small.train, config), config))
 
 
+@pytest.mark.parametrize("n_epochs", range(1, 8))
+def test_a_last_step_that_leaves_all_numbers_is_divergence_however_many_epochs_were_asked_for(
+    fit: Fit, n_epochs: int
+) -> None:
+    few = Ratings.of_indices([0, 0, 1], [0, 1, 2], [3.0, 4.0, 5.0])
+    result = fit(few, Config(lr=1000.0, n_epochs=n_epochs, seed=0))
+    predicted = result.predict(few.users, few.items).values
+    assert np.isfinite(predicted**2).all()
+    if n_epochs == 7:
+        assert result.status == "diverged"
+    if result.status == "diverged":
+        assert result.state.epoch < n_epochs and "Lower lr (now 1000; try 250)" in result.message
+
+
 def test_the_callback_sees_each_epoch_and_can_stop(fit: Fit, small: Split, quick: Config) -> None:
     seen: list[EpochRecord] = []
 
