@@ -17,6 +17,7 @@ from mf_numpy.errors import DataError
 from mf_numpy.ratings import Ratings
 
 _BROKEN = ("about", "found")
+_BROKEN_WIDTH = 16
 _GAP = 3
 
 
@@ -75,15 +76,21 @@ def decimals(number: float) -> str:
 def table(out: Console, columns: list[str], rows: Iterable[Iterable[object]], *, text: Iterable[str] = ()) -> None:
     """Print a table; the first column and those named in `text` are set left, numbers right. A `Text` keeps its style.
 
-    Where the terminal is too narrow, titles are cut and the columns of `_BROKEN` go on in the next line.
+    Where the terminal is too narrow, titles are cut and the columns of `_BROKEN` go on in the next line; where that
+    is not enough, every cell gets a line of its own.
     """
     left = {columns[0], *text}
     cells: list[list[Any]] = [[cell if isinstance(cell, Text) else str(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(str(line[at])) for line in [columns, *cells]) for at in range(len(columns))]
+    least = {"title": len("title"), **dict.fromkeys(_BROKEN, _BROKEN_WIDTH)}
+    needed = [min(width, least.get(name, width)) for name, width in zip(columns, widths, strict=True)]
+    # Rich would take the room that is missing from all columns alike, numbers too.
+    if sum(needed) + _GAP * (len(columns) - 1) > out.width:
+        _cell_by_cell(out, columns, cells)
+        return
     if "title" in columns:
-        widths = [max(cell_len(str(line[at])) for line in [columns, *cells]) + _GAP for at in range(len(columns))]
         at = columns.index("title")
-        # Rich would take the room that is missing from all columns alike, numbers too.
-        room = max(out.width - sum(widths) + widths[at] - _GAP, len("title"))
+        room = max(out.width - sum(widths) - _GAP * (len(columns) - 1) + widths[at], len("title"))
         for line in cells:
             title = str(line[at])
             line[at] = title if cell_len(title) <= room else set_cell_size(title, room - 1) + "…"
@@ -93,6 +100,13 @@ def table(out: Console, columns: list[str], rows: Iterable[Iterable[object]], *,
     for row in cells:
         grid.add_row(*row)
     out.print(grid)
+
+
+def _cell_by_cell(out: Console, columns: list[str], cells: list[list[Any]]) -> None:
+    for row in cells:
+        for at, (name, cell) in enumerate(zip(columns, row, strict=True)):
+            lead = f"{name}: " if name else ""
+            out.print(Text.assemble("" if at == 0 else "  ", lead, cell), overflow="fold")
 
 
 def frame(out: Console, data: Any, *, text: Iterable[str] = ()) -> None:

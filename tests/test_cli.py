@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from mf_numpy import Config, IdMap, Ratings, store
 from mf_numpy.progress import Progress
@@ -196,6 +197,24 @@ def test_a_narrow_terminal_cuts_titles_not_numbers() -> None:
     assert "…" in shown
     for word in ("rank", "20159", "predicted", "9.1234"):
         assert word in shown
+
+
+@pytest.mark.parametrize("width", [12, 40, 60, 100])
+def test_a_narrow_terminal_never_cuts_numbers(width: int) -> None:
+    from mf_numpy.cli_output import table
+
+    file = io.StringIO()
+    columns = ["", "train RMSE", "valid RMSE", "scored", "about"]
+    table(
+        Console(file=file, width=width, force_terminal=True, color_system=None),
+        columns,
+        [("bias-only", "-", "0.9512", "40,000", "each user and item"), ("model", Text("5.3e-16"), "0.8", "40,000", "")],
+    )
+    shown = file.getvalue()
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert shown.split().count("40,000") == 2
+    for word in ("bias-only", "model", "0.9512", "5.3e-16", "RMSE", "scored", "item"):
+        assert word in shown.replace(":", " ").split()
 
 
 def test_recipes_and_check(mf: Run) -> None:
