@@ -129,6 +129,15 @@ def test_tables_show_every_row(finished: Json) -> None:
         assert "noise floor" in text
 
 
+def test_the_slice_shows_no_validation(finished: Json) -> None:
+    at = [column.title for column in table.COLUMNS].index("valid RMSE")
+    shown = [(row["problem"], table.cells(row)) for row in finished["rows"] if row["status"] == "ok"]
+    assert {problem for problem, _ in shown} == {"slice", "full"}
+    for problem, texts in shown:
+        assert (texts[at] == "–") == (problem == "slice")
+        assert texts[at - 1] != "–"
+
+
 def test_fresh_processes_and_a_crash_in_one_of_them(tiny: suite.Data, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
         if case.dtype == "float32" and case.device == "cpu":
