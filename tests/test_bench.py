@@ -8,7 +8,9 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -136,6 +138,28 @@ def test_the_slice_shows_no_validation(finished: Json) -> None:
     for problem, texts in shown:
         assert (texts[at] == "–") == (problem == "slice")
         assert texts[at - 1] != "–"
+
+
+def test_the_report_shows_every_column(finished: Json, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    probe = """<script>
+    const box = document.querySelector(".wide");
+    document.body.dataset.room = box.clientWidth;
+    document.body.dataset.needed = box.scrollWidth;
+    </script>"""
+    page = tmp_path / "report.html"
+    page.write_text(report.render(finished).replace("</body>", probe + "</body>"), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}", "--window-size=1100,900"]
+    shown = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, encoding="utf-8", timeout=120
+    ).stdout
+    room, needed = (re.search(rf'<body[^>]* data-{name}="(\d+)"', shown) for name in ("room", "needed"))
+    assert room is not None
+    assert needed is not None
+    assert 900 < int(room[1]) < 1100
+    assert int(needed[1]) <= int(room[1])
 
 
 def test_fresh_processes_and_a_crash_in_one_of_them(tiny: suite.Data, monkeypatch: pytest.MonkeyPatch) -> None:
