@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 from cyclopts.validators import Number
 from rich.console import Console
 
@@ -319,6 +319,8 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except UnknownOptionError as error:
+        return _complain(f"{_elsewhere(error) or error} See --help.", MISUSED)
     except CycloptsError as error:
         return _complain(f"{error} See --help.", MISUSED)
     except BrokenPipeError:
@@ -334,6 +336,21 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.startswith("mf_"):
             raise
         return _complain(f"{error}; install it to use this command", MISUSED)
+
+
+_ONLY_IN = {
+    ("fit", "--device"): "mf_torch",
+    ("fit", "--deterministic"): "mf_torch",
+    ("check", "--device"): "mf_torch",
+    ("fit", "--backend"): "mf_numpy",
+}
+
+
+def _elsewhere(error: UnknownOptionError) -> str | None:
+    """Which package has the option that this one lacks, if one does."""
+    command, option = " ".join(error.command_chain or ()), error.token.keyword or ""
+    package = _ONLY_IN.get((command, option))
+    return package and f"Unknown option: {option}. `python -m {package} {command}` has it."
 
 
 def _complain(text: str, code: int, kind: str = "error: ") -> int:

@@ -45,6 +45,20 @@ def test_mistakes_are_one_clear_line(mf: Run, data: str, tokens: tuple[str, ...]
     assert said in err
 
 
+def test_an_option_of_the_other_package_is_said_to_be_there(mf: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for tokens in (("fit", "planted", "--device", "cuda"), ("check", "--device=cuda")):
+        code, _, err = mf(*tokens)
+        assert code == 2
+        assert f"`python -m mf_torch {tokens[0]}` has it" in err
+        assert "Did you mean" not in err
+    pytest.importorskip("torch")
+    from mf_numpy.cli import run
+    from mf_torch.__main__ import app
+
+    assert run(app, ["fit", "planted", "--backend", "numba"]) == 2
+    assert "`python -m mf_numpy fit` has it" in capsys.readouterr().err
+
+
 def test_evaluate_tells_of_training_pairs(mf: Run, data: str, model: str) -> None:
     code, out, _ = mf("evaluate", model, data)
     assert code == 0
