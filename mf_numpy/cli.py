@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, make_dataclass
@@ -331,7 +332,7 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was saved", INTERRUPTED, "")
     except (ConfigError, DataError, FileFormatError, OSError, IndexError) as error:
-        return _complain(str(error), MISUSED)
+        return _complain(_of_options(str(error)), MISUSED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("mf_"):
             raise
@@ -351,6 +352,24 @@ def _elsewhere(error: UnknownOptionError) -> str | None:
     command, option = " ".join(error.command_chain or ()), error.token.keyword or ""
     package = _ONLY_IN.get((command, option))
     return package and f"Unknown option: {option}. `python -m {package} {command}` has it."
+
+
+_ARGUMENT = re.compile(r"\b(pass|use|with) (\w+)=(True|'[^']*'|\([^)]*\)| one of)?")
+_VALUES = {None: "", "True": "", "'...'": " NAME", "(least, most)": " LO HI", " one of": " with one of"}
+_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | {"device", "valid"}
+
+
+def _of_options(text: str) -> str:
+    """An error of the library, which speaks of its arguments, in the words of the command line."""
+
+    def option(found: re.Match[str]) -> str:
+        verb, name, value = found.groups()
+        if name not in _OPTIONS:
+            return found[0]
+        given = _VALUES[value] if value in _VALUES else " " + value.strip("'")
+        return f"{verb} --{name.replace('_', '-')}{given}"
+
+    return _ARGUMENT.sub(option, text)
 
 
 def _complain(text: str, code: int, kind: str = "error: ") -> int:

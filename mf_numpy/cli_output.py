@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mf_numpy.errors import DataError
 from mf_numpy.ratings import Ratings
 
 _BROKEN = ("about", "found")
@@ -41,11 +40,7 @@ def read(data: str, options: Mapping[str, Any]) -> Ratings:
     from mf_numpy import datasets
 
     given = {name: value for name, value in options.items() if value is not None and value is not False}
-    try:
-        return datasets.load(data, **given)
-    except DataError as error:
-        # The library speaks of its argument.
-        raise DataError(str(error).replace("download=True", "--download")) from error
+    return datasets.load(data, **given)
 
 
 def facts(ratings: Ratings) -> str:

@@ -59,6 +59,35 @@ def test_an_option_of_the_other_package_is_said_to_be_there(mf: Run, capsys: pyt
     assert "`python -m mf_numpy fit` has it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("user,item,rating\n1,1,5\n1,1,3\n2,1,4\n", (), "pass --duplicates with one of 'last'"),
+        ("user,item,grade\n1,1,5\n", (), "name it with --rating NAME"),
+        ("user,movie,item,rating\n1,1,1,5\n", (), "say which with --item NAME"),
+        ("user,item,rating\n1,1,5\n2,1,9\n", ("--scale", "1", "5"), "pass --scale LO HI"),
+        ("user,item,rating\n1,1,5\n", ("--format", "npz"), "pass --format auto"),
+    ],
+)
+def test_errors_name_options_not_arguments(mf: Run, text: str, options: tuple[str, ...], said: str) -> None:
+    Path("t.csv").write_text(text)
+    code, _, err = mf("describe", "t.csv", *options)
+    assert code == 2
+    assert said in err
+    assert "=" not in err
+
+
+def test_errors_of_a_fit_name_options(mf: Run, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "pass --valid, or" in mf("fit", data, *QUICK, "--valid", "0", "--patience", "3")[2]
+    assert "use --init normal" in mf("fit", data, *QUICK, "--init", "mean")[2]
+    pytest.importorskip("torch")
+    from mf_numpy.cli import run
+    from mf_torch.__main__ import app
+
+    assert run(app, ["fit", data, "--device", "cuda:99"]) == 2
+    assert "use --device cpu" in capsys.readouterr().err
+
+
 def test_evaluate_tells_of_training_pairs(mf: Run, data: str, model: str) -> None:
     code, out, _ = mf("evaluate", model, data)
     assert code == 0
