@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
-from mf_numpy.errors import ConfigError, choose
+from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.metrics import Scores
 from mf_numpy.progress import Progress
 from mf_numpy.ratings import Ratings
@@ -50,7 +50,8 @@ def fit(
     config = replace(base.config if earlier is None else earlier.config, **_given(settings))
     first = 0 if earlier is None else earlier.state.epoch
     if earlier is not None and first >= config.n_epochs:
-        raise ConfigError(f"the model has run {first} epochs already, and n_epochs is {config.n_epochs}; raise it")
+        run = counted(first, "epoch")
+        raise ConfigError(f"the model has run {run} already, and n_epochs is {config.n_epochs}; raise it")
     target = output or resume or "model.safetensors"
     store.check_writable(target)
 
@@ -59,7 +60,9 @@ def fit(
     split = _split(ratings, share, config.seed)
     out.print(f"{data}: {facts(ratings)}")
     if split.valid is not None:
-        out.print(f"{len(split.valid):,} ratings ({100 * share:.3g} %) are held out, {split.valid.n_cold:,} cold")
+        held = counted(len(split.valid), "rating")
+        verb = "is" if len(split.valid) == 1 else "are"
+        out.print(f"{held} ({100 * share:.3g} %) {verb} held out, {split.valid.n_cold:,} cold")
     if earlier is not None:
         _check_same_ratings(earlier, split.train)
         out.print(f"going on from {resume} after epoch {first}", soft_wrap=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
 from mf_numpy.config import Config
-from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.errors import ConfigError, DataError, counted
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.recipes import RECIPES
 from mf_numpy.result import FitResult
@@ -113,15 +113,15 @@ def predict_pairs(model: str, pairs: str, output: str | None, *, user: str, item
     )  # fmt: skip
     rows["predicted"] = made.values
     _warn_unknown(
-        made.n_unknown_users and f"the user of {made.n_unknown_users:,} pairs",
-        made.n_unknown_items and f"the item of {made.n_unknown_items:,} pairs",
+        made.n_unknown_users and f"the user of {counted(made.n_unknown_users, 'pair')}",
+        made.n_unknown_items and f"the item of {counted(made.n_unknown_items, 'pair')}",
     )
     if output is None:
         rows.to_csv(sys.stdout, index=False)
         return
     with store.replacing(output) as partial:
         rows.to_csv(partial, index=False)
-    console().print(f"{len(rows):,} predictions saved to {output}", soft_wrap=True)
+    console().print(f"{counted(len(rows), 'prediction')} saved to {output}", soft_wrap=True)
 
 
 def _check_clip(result: FitResult, clip: bool) -> None:
@@ -172,7 +172,7 @@ def _recommend(out: Console, result: FitResult, user: str, n: int, with_seen: bo
     if result.catalogue.user_ids.encode([who])[0] < 0:
         warn(f"note: user {user} was not in the training set; these are the items with the highest bias")
     elif len(best) < n:
-        warn(f"note: user {user} has {len(best)} items left to recommend")
+        warn(f"note: user {user} has {counted(len(best), 'item')} left to recommend")
     best["predicted"] = [decimals(value) for value in best["predicted"]]
     frame(out, best.reset_index(), text=("item", "title"))
 
@@ -191,7 +191,7 @@ def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any])
     items, values = ratings.item_ids.raw[ratings.items[own]], ratings.values[own]
     predicted = result.predict([raw_id(result.catalogue.user_ids, user, "user")] * len(items), items).values
     order = np.argsort(-values, kind="stable")[:n]
-    out.print(f"{len(own):,} ratings of user {user}, the best {len(order)} of them:")
+    out.print(f"{counted(len(own), 'rating')} of user {user}, the best {len(order)} of them:")
     columns = {"item": items, "title": _titles(result, ratings, items), "rating": [f"{v:g}" for v in values]}
     columns |= {"predicted": [decimals(p) for p in predicted], "difference": [f"{d:+.4f}" for d in predicted - values]}
     shown = pd.DataFrame({name: column for name, column in columns.items() if column is not None}).iloc[order]

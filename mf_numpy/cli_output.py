@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mf_numpy.errors import counted
 from mf_numpy.ratings import Ratings
 
 _BROKEN = ("about", "found")
@@ -46,18 +47,19 @@ def read(data: str, options: Mapping[str, Any]) -> Ratings:
 def facts(ratings: Ratings) -> str:
     """A data set in one line."""
     parts = [
-        f"{len(ratings):,} ratings",
-        f"{ratings.n_users:,} users",
-        f"{ratings.n_items:,} items",
+        counted(len(ratings), "rating"),
+        counted(ratings.n_users, "user"),
+        counted(ratings.n_items, "item"),
         f"density {100 * ratings.density:.3g} %",
         f"mean {ratings.mean:.4f}",
     ]
     if ratings.scale is not None:
         parts.append(f"scale {ratings.scale[0]:g} to {ratings.scale[1]:g}")
     if ratings.notes.get("not_rated"):
-        parts.append(f"{ratings.notes['not_rated']:,} rows without a rating left out")
+        parts.append(f"{counted(ratings.notes['not_rated'], 'row')} without a rating left out")
     if ratings.notes.get("duplicates"):
-        parts.append(f"{ratings.notes['duplicates']:,} pairs rated twice (policy: {ratings.notes.get('policy')})")
+        pairs = counted(ratings.notes["duplicates"], "pair")
+        parts.append(f"{pairs} rated twice (policy: {ratings.notes.get('policy')})")
     if "noise_floor" in ratings.notes:
         parts.append(f"noise floor {decimals(ratings.notes['noise_floor'])}")
     return ", ".join(parts)

@@ -18,6 +18,11 @@ class FileFormatError(ValueError):
     """A saved file that is damaged, of another kind, or of a newer format version."""
 
 
+def counted(n: int, noun: str) -> str:
+    """``"1 pair"``, ``"2,000 pairs"``."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest allowed name, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from mf_numpy.duplicates import POLICIES, Pairs, settle
 from mf_numpy.encode import INTEGER, encode_ids, factorise
-from mf_numpy.errors import ConfigError, DataError, choose
+from mf_numpy.errors import ConfigError, DataError, choose, counted
 from mf_numpy.formats import FORMATS, Format
 from mf_numpy.item_info import read_item_info
 from mf_numpy.ratings import Array, IdMap, Ratings
@@ -319,8 +319,8 @@ def _duplicate_fault(table: Table, pairs: Pairs, whose: tuple[Any, ...], ratings
     return DataError(
         f"{table.where(second)}, column {table.labels['rating']!r}: {ratings[1]:g} is a second rating of "
         f"{table.labels['user']} {whose[0]!r} and {table.labels['item']} {whose[1]!r}, after {ratings[0]:g} in "
-        f"{table.where(first)}; {pairs.n_duplicates} pairs are rated more than once, {pairs.n_conflicts} of them "
-        f"differently: pass duplicates= one of {', '.join(map(repr, POLICIES[1:]))}"
+        f"{table.where(first)}; {counted(pairs.n_duplicates, 'pair')} rated more than once, "
+        f"{pairs.n_conflicts} of them differently: pass duplicates= one of {', '.join(map(repr, POLICIES[1:]))}"
     )
 
 

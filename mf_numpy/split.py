@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.errors import ConfigError, DataError, counted
 from mf_numpy.ratings import Array, IdMap, Ratings
 
 
@@ -118,7 +118,7 @@ def random_split(ratings: Ratings, *, valid: float = 0.2, seed: int = 0) -> Spli
         raise ConfigError(f"valid is {valid!r}, but the held-out share must lie between 0 and 1, such as 0.2")
     total = len(ratings)
     if total < 2:
-        raise DataError(f"{total} ratings cannot be split; give at least 2")
+        raise DataError(f"{counted(total, 'rating')} cannot be split; give at least 2")
     size = min(max(int(np.floor(valid * total + 0.5)), 1), total - 1)
     return _split_at(ratings, _generator(seed).permutation(total)[:size])
 

@@ -202,7 +202,18 @@ def test_reader_options(mf: Run) -> None:
     assert "rated" in mf("describe", "t.csv", *named)[2]
     code, out, _ = mf("describe", "t.csv", *named, "--duplicates", "mean", "--scale", "0", "5")
     assert code == 0
-    assert "scale 0 to 5, 1 pairs rated twice (policy: mean)" in out
+    assert "scale 0 to 5, 1 pair rated twice (policy: mean)" in out
+
+
+def test_one_is_no_plural(mf: Run, data: str, model: str) -> None:
+    Path("t.csv").write_text("user,item,rating\n1,1,3\n1,1,5\n2,1,4\n")
+    assert "; 1 pair rated more than once" in mf("describe", "t.csv")[2]
+    out = mf("describe", "t.csv", "--duplicates", "mean")[1]
+    assert "2 ratings, 2 users, 1 item, density" in out
+    Path("pairs.csv").write_text("user,item\n3,444\n")
+    _, out, err = mf("predict", model, "--pairs", "pairs.csv", "-o", "out.csv")
+    assert "the item of 1 pair was not" in err
+    assert out == "1 prediction saved to out.csv\n"
 
 
 def test_titles_are_shown(mf: Run) -> None:

@@ -131,7 +131,7 @@ def test_tables_with_ids_of_different_types_are_refused() -> None:
         (lambda r: random_split(r, valid=1.0), ConfigError, "valid is 1.0"),
         (lambda r: random_split(r, valid=float("nan")), ConfigError, "valid is nan"),
         (lambda r: random_split(r, seed=-1), ConfigError, "seed is -1"),
-        (lambda r: random_split(r.take(np.array([0]))), DataError, "1 ratings cannot be split"),
+        (lambda r: random_split(r.take(np.array([0]))), DataError, "1 rating cannot be split"),
         (lambda r: k_fold(r, k=1), ConfigError, "k is 1, but cross-validation needs 2 folds or more"),
         (lambda r: k_fold(r, k=4), DataError, "3 ratings cannot fill 4 folds"),
         (lambda r: leave_last(r), DataError, "no timestamps"),
