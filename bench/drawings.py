@@ -46,7 +46,7 @@ SHORT = {
 
 @drawing(
     "ladder",
-    "Ratings a second of each rung from Python loops to torch, on a log axis, with the ratio to the rung below.",
+    "Ratings a second of each rung from Python loops to torch, on a log axis, with the ratio to the rung before.",
     "从 Python 循环到 torch，各级阶梯每秒处理的评分数（对数坐标），并标出与下一级之比。",
 )
 def _ladder(figure: Figure, theme: Theme, outcome: Json) -> None:

@@ -102,7 +102,7 @@ def render(name: str, outcome: Json, lang: str) -> str:
 def ladder(of: Source) -> tuple[Cells, str]:
     head = [of.say("rung", "阶梯")]
     for k in FACTORS:
-        head += [of.say(f"K = {k}, M ratings/s", f"K = {k}，百万条/秒"), of.say("× the rung below", "为下一级的倍数")]
+        head += [of.say(f"K = {k}, M ratings/s", f"K = {k}，百万条/秒"), of.say("× the rung before", "为前一级的倍数")]
     cells = [head]
     for at, step in enumerate(LADDER):
         line = [_name(of, step)]
@@ -180,7 +180,7 @@ def penalty(of: Source) -> tuple[Cells, str]:
 def momentum(of: Source) -> tuple[Cells, str]:
     entry = of.quality("momentum")
     head = [of.say("momentum, β = 0.9", "动量，β = 0.9"), of.say("same effective step 1/L", "有效步长同为 1/L")]
-    head += [of.say("best η", "最好的 η"), of.say("η / bound (Eq. 21)", "η / 上界（式 21）")]
+    head += [of.say("at the best η", "最好的 η 下"), of.say("that η / bound (Eq. 21)", "该 η / 上界（式 21）")]
     cells = [[*head, of.say("diverged at", "发散于")]]
     for row in entry["rows"]:
         lost = [f"{tried['share']:g}" for tried in row["tried"] if tried["iterations"] is None]
@@ -270,11 +270,11 @@ def machine(of: Source) -> tuple[Cells, str]:
 def roofline(of: Source) -> tuple[Cells, str]:
     head = [
         of.say("rung, K = 64", "阶梯，K = 64"),
-        of.say("flops a byte (Eq. 27)", "每字节运算数（式 27）"),
+        of.say("flops a byte", "每字节运算数"),
         "GFLOP/s",
         "GB/s",
     ]
-    cells = [[*head, of.say("reached of the bound (Eq. 28)", "达到上界的比例（式 28）")]]
+    cells = [[*head, of.say("time of Eq. 28, from memory, over the measured", "按内存计的时间（式 28）/ 实测时间")]]
     for at, step in enumerate(LADDER):
         row = of.row(of.outcome["ladder"][f"K{FACTORS[-1]}"][at]["row"])
         if not row["timing"] or row["device"] == "cuda":
