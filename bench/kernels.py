@@ -1,7 +1,7 @@
 """Each Numba kernel alone, against what the machine could do: the roofline of Eq. 28 with a line a cache level.
 
 ``python -m bench roofline`` writes version 1 of:
-    schema, schema_version, created, git, code, machine, packages, environment, others_busy_cores
+    schema, schema_version, created, git, code, machine, gpu, packages, environment, others_busy_cores
     caches [{level, bytes, shared_by}]
     levels, peaks: see `bench.roofline`
     problem {data, n_users, n_items, n_ratings}
@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,12 +79,7 @@ def measure(
         {
             "schema": SCHEMA,
             "schema_version": VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": machine.git(),
-            "code": machine.code_hash(),
-            "machine": machine.machine(),
-            "packages": machine.packages(),
-            "environment": machine.environment_record(threads),
+            **machine.record(threads),
             "others_busy_cores": busy,
             "caches": machine.caches(),
             "problem": {"data": name} | {"n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)},
@@ -123,8 +117,7 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
         "predict": lambda: kernels.predict(params, batch.users, batch.items),
     }
     taken: dict[tuple[str, int], list[float]] = {(name, n): [] for name in calls for n in threads}
-    before = numba.get_num_threads()
-    try:
+    with roofline.threads_kept():
         for turn in range(samples + 1):
             for (name, n), kept in taken.items():
                 numba.set_num_threads(n)
@@ -133,8 +126,6 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
                 # The first turn compiles, and wakes the threads.
                 if turn:
                     kept.append(1e3 * (time.perf_counter() - began))
-    finally:
-        numba.set_num_threads(before)
     for (name, n), kept in taken.items():
         about = {"kernel": name, "n_factors": config.n_factors, "dtype": config.dtype, "threads": n}
         yield about | {"samples_ms": kept, "timing": result.timing(kept, len(train))}

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,19 @@ def machine() -> Json:
         "system_release": platform.release(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
+    }
+
+
+def record(threads: int) -> Json:
+    """When, from what and on what a result was made: created, git, code, machine, gpu, packages, environment."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git(),
+        "code": code_hash(),
+        "machine": machine(),
+        "gpu": gpus(),
+        "packages": packages(),
+        "environment": environment_record(threads),
     }
 
 

@@ -10,7 +10,8 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,8 @@ def measure(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2)
         ``bandwidth``: {place (memory or cache), kernel (copy or triad), threads, gbytes_per_s, samples}, where a copy
         counts 2 numbers and a triad 3; ``peak``: {dtype, threads, by, gflops_per_s, samples}.
     """
-    before = numba.get_num_threads()
     out: Json = {"bandwidth": [], "memory_bytes": 3 * MEMORY_BYTES, "cache_bytes": 3 * CACHE_BYTES}
-    try:
+    with threads_kept():
         for n in threads:
             numba.set_num_threads(n)
             for place, each in (("memory", MEMORY_BYTES), ("cache", CACHE_BYTES * n)):
@@ -100,8 +100,6 @@ def measure(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2)
                 for name, kernel, moved in (("copy", _copy, 2), ("triad", _triad, 3)):
                     rates = _rates(partial(kernel, *arrays), moved * each, samples, seconds)
                     out["bandwidth"].append({"place": place, "kernel": name, "threads": n} | _of("gbytes", rates))
-    finally:
-        numba.set_num_threads(before)
     out["peak"] = peaks(threads, samples=samples, seconds=seconds)
     return out
 
@@ -115,9 +113,8 @@ def levels(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.1) 
         {place (L1, L2, ..., memory), threads, bytes_per_thread (what the place holds of one thread; None: all),
         gbytes_per_s, samples}, nearest first for each number of threads.
     """
-    before = numba.get_num_threads()
     out = []
-    try:
+    with threads_kept():
         for n in threads:
             numba.set_num_threads(n)
             places: list[tuple[str, int | None, int]] = []
@@ -125,28 +122,40 @@ def levels(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.1) 
                 held = cache["bytes"] // min(n, cache["shared_by"])
                 places.append((f"L{cache['level']}", held, held // 6))
             for place, held, each in (*places, ("memory", None, MEMORY_BYTES // n)):
-                # Whole lines of 64 bytes, so that no vector straddles two.
-                arrays = [np.full((n, each // 64 * 8), float(k)) for k in range(3)]
+                arrays = [_whole_lines(n, each, float(k)) for k in range(3)]
                 rates = _rates(partial(_triad, *arrays), 3 * arrays[0].nbytes, samples, seconds)
                 out.append({"place": place, "threads": n, "bytes_per_thread": held} | _of("gbytes", rates))
+    return out
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Gives Numba its number of threads back."""
+    before = numba.get_num_threads()
+    try:
+        yield
     finally:
         numba.set_num_threads(before)
-    return out
+
+
+def _whole_lines(rows: int, bytes_per_row: int, value: float) -> Array:
+    """A table whose rows begin and end with a cache line of 64 bytes: NumPy's own may begin within one."""
+    width = bytes_per_row // 64 * 8
+    room = np.full(rows * width + 8, value)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + rows * width].reshape(rows, width)
 
 
 def peaks(threads: tuple[int, ...], *, samples: int = 7, seconds: float = 0.2) -> list[Json]:
     """Multiply-adds/s: {dtype, threads, by, gflops_per_s, samples}, the fastest of three ways to spend them."""
-    before = numba.get_num_threads()
     out = []
-    try:
+    with threads_kept():
         for n in threads:
             numba.set_num_threads(n)
             out += [
                 {"dtype": np.dtype(dtype).name, "threads": n} | _peak(dtype, n, samples, seconds)
                 for dtype in (np.float64, np.float32)
             ]
-    finally:
-        numba.set_num_threads(before)
     return out
 
 

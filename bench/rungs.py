@@ -17,7 +17,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -138,17 +137,7 @@ def run_rungs(
         )
     threads = machine.usable_cores()
     out: Json = dict(before or {})
-    out |= {
-        "schema": SCHEMA,
-        "schema_version": VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": machine.git(),
-        "code": machine.code_hash(),
-        "machine": machine.machine(),
-        "gpu": machine.gpus(),
-        "packages": machine.packages(),
-        "environment": machine.environment_record(threads),
-    }
+    out |= {"schema": SCHEMA, "schema_version": VERSION, **machine.record(threads)}
     with tempfile.TemporaryDirectory(prefix="mf-rungs-") as name:
         folder = Path(name)
         if "lines" in wanted:

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -231,17 +230,12 @@ def _result(
     out: Json = {
         "schema": result.SCHEMA,
         "schema_version": result.VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **machine.record(threads),
         "suite": suite,
         "ok": not reasons and not interrupted,
         "interrupted": interrupted,
         "verdict": "",
-        "git": machine.git(),
-        "code": machine.code_hash(),
-        "machine": machine.machine(),
         "gpu": gpu,
-        "packages": machine.packages(),
-        "environment": machine.environment_record(threads),
         "data": data.record(),
         "baselines": {
             name: {"rmse": s.rmse, "mae": s.mae, "n_scored": s.n_scored, "n_cold": s.n_cold}
