@@ -19,7 +19,9 @@ from typing import Any
 import numba
 from numba.core.registry import CPUDispatcher
 
+from mf_numpy import kernels
 from mf_numpy.errors import ConfigError
+from mf_numpy.kernels import compiling
 
 _EQUATION = re.compile(r"Eq\. \d+")
 _PART = re.compile(r"\[\w+\]|\w+")
@@ -79,7 +81,7 @@ def location(fault: Fault) -> Place:
         for at in range(function.__code__.co_firstlineno, _last_line(function.__code__) + 1)
         if [_bare(line) for line in lines[at - 1 : at - 1 + len(wanted)]] == wanted
     ]
-    file = "/".join(Path(str(module.__file__)).parts[-2:])
+    file = module.__name__.replace(".", "/") + ".py"
     if len(starts) != 1:
         raise ConfigError(
             f"fault {fault.name!r} expects {fault.right.strip()!r} once in {fault.function}, but {file} has it "
@@ -108,7 +110,8 @@ def broken(fault: Fault) -> Iterator[None]:
 
     A Python function is given other code and stays the same object, so that every reference to it follows. A function
     compiled by Numba is compiled anew, without cache or threads, and put in the place of the old one in its module,
-    with those that call it. All is as before when the block ends, also by an error.
+    with those that call it; kernels that are made for each K are made afresh. All is as before when the block ends,
+    also by an error.
 
     Raises:
         ConfigError: the right line is not in the source exactly once.
@@ -118,6 +121,8 @@ def broken(fault: Fault) -> Iterator[None]:
     target = _resolve(fault, module)
     code = _edited(fault, module, _plain(target).__code__)
     with ExitStack() as undo:
+        if module.__name__.startswith(kernels.__name__):
+            undo.enter_context(compiling.afresh())
         if isinstance(target, CPUDispatcher):
             for name, dispatcher in _recompiled(module, target, code).items():
                 undo.callback(setattr, module, name, getattr(module, name))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mf_numpy
-from mf_numpy import batch, check, kernels, losses, optim
+from mf_numpy import batch, check, losses, optim
 from mf_numpy.__main__ import app
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
@@ -22,6 +22,7 @@ from mf_numpy.cli_check import check_broken
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError
 from mf_numpy.faults import Fault, broken, location, source_of
+from mf_numpy.kernels import gradients, vector
 from mf_numpy.properties import Worst
 from mf_numpy.suite import CHECKS, Suite, Verdict, judge
 from mf_torch.__main__ import app as torch_app
@@ -107,8 +108,8 @@ def test_a_fault_that_changes_nothing_is_reported_as_not_rejected(capsys: pytest
 
 
 def test_a_line_that_has_gone_says_what_to_do() -> None:
-    for right, times in (("kept = 2", 0), ("for f in range(K):", 3)):
-        fault = replace(FAULTS["lost-simd-lane"], right=right)
+    for right, times in (("kept = 2", 0), ("else:", 2)):
+        fault = replace(FAULTS["lost-simd-lane"], function="mf_numpy.kernels.optim:_momentum_kernel", right=right)
         with pytest.raises(ConfigError, match=rf"{times} times; bring the fault's `right` in line"), broken(fault):
             pass
     with pytest.raises(ConfigError, match="which is not there"):
@@ -121,31 +122,31 @@ def _speed() -> float:
 
 def _fail_while_broken(compiled: object) -> None:
     assert _speed() == 1.5
-    assert kernels._rows_kernel is not compiled
+    assert gradients.block_kernel(vector.form(3)) is not compiled
     raise ZeroDivisionError
 
 
 def test_everything_is_as_before_after_an_error() -> None:
-    function, code, compiled = optim.velocity, optim.velocity.__code__, kernels._rows_kernel
-    with pytest.raises(ZeroDivisionError), broken(FAULTS["dampening-forgotten"]), broken(FAULTS["lost-simd-lane"]):
+    function, code, compiled = optim.velocity, optim.velocity.__code__, gradients.block_kernel(vector.form(3))
+    with pytest.raises(ZeroDivisionError), broken(FAULTS["dampening-forgotten"]), broken(FAULTS["off-by-one-indptr"]):
         _fail_while_broken(compiled)
     assert _speed() == 1.0
     assert optim.velocity is function and function.__code__ is code
-    assert kernels._rows_kernel is compiled
+    assert gradients.block_kernel(vector.form(3)) is compiled
 
 
 def test_functions_that_call_a_broken_kernel_are_compiled_anew() -> None:
     fault = replace(
         NO_FAULT,
-        function="mf_numpy.kernels:_loss_and_residual",
+        function="mf_numpy.kernels.gradients:loss_and_residual",
         right="return np.float64(error) * np.float64(error), error + error",
         wrong="return np.float64(error) * np.float64(error), error",
     )
-    before = kernels._rows_kernel, kernels._pairs_kernel
+    before = gradients.loss_and_residual, gradients._finish_kernel
     with broken(fault):
-        assert kernels._rows_kernel is not before[0] and kernels._pairs_kernel is before[1]
+        assert gradients.loss_and_residual is not before[0] and gradients._finish_kernel is before[1]
         assert not judge("loops").ok
-    assert (kernels._rows_kernel, kernels._pairs_kernel) == before
+    assert (gradients.loss_and_residual, gradients._finish_kernel) == before
     assert judge("loops").ok
 
 

@@ -1,0 +1,126 @@
+"""The ratings in the order in which the full-batch gradient walks them: item block by item block, user by user.
+
+Items are numbered anew by popularity and cut into blocks whose factors and gradients fit a core's second-level cache
+together. Within a block the ratings of one user are a *segment*: her factors stay in registers over it.
+A rating takes 2 bytes for the item within its block and its value, 6 or 10 in all; a segment takes 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from mf_numpy.batch import Batch
+from mf_numpy.ratings import Array
+
+BLOCK_BYTES = 128 << 10
+"""Factors and gradients of a block of items, chosen by measurement: see ``bench/results``."""
+
+MAX_ITEMS = 1 << 16
+"""Items of a block at most, so that 16 bits tell them apart."""
+
+WIDE_ROW_BYTES = 128
+"""A row of more bytes than this is walked in blocks of `MAX_ITEMS`: its traffic outweighs what blocks save."""
+
+CHUNKS = 64
+"""Chunks of a block at most. What they cost in sums to be added up stays below a twentieth of the work."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """B item blocks of S segments in all, each block cut into C chunks of whole segments.
+
+    Attributes:
+        item_of: (n,) int64, the item of each place in the order of popularity.
+        items: (N,) uint16, each rating's place within its block.
+        values: (N,) ratings in the precision of the parameters.
+        seg_user: (S,) int32, whose ratings a segment holds.
+        seg_length: (S,) int32, how many.
+        seg_bounds: (B, C + 1) int64, the segments of each chunk.
+        first_rating: (B, C) int64, where each chunk's ratings begin.
+        items_per_block: of all blocks but the last, which may have fewer.
+    """
+
+    item_of: Array
+    items: Array
+    values: Array
+    seg_user: Array
+    seg_length: Array
+    seg_bounds: Array
+    first_rating: Array
+    items_per_block: int
+
+
+def items_per_block(n_items: int, n_factors: int, itemsize: int) -> int:
+    """How many items a block has; set by the data and K alone."""
+    if n_factors * itemsize > WIDE_ROW_BYTES:
+        return max(1, min(n_items, MAX_ITEMS))
+    return max(1, min(n_items, MAX_ITEMS, BLOCK_BYTES // (2 * (n_factors + 1) * itemsize)))
+
+
+def blocks(batch: Batch, per_block: int) -> Blocks:
+    """Lay the ratings out, in blocks of `per_block` items.
+
+    Args:
+        batch: sorted by user.
+    """
+    assert batch.indptr is not None
+    n = batch.shape[1]
+    item_of = np.argsort(-batch.item_counts, kind="stable")
+    place = np.empty(n, np.int32)
+    place[item_of] = np.arange(n, dtype=np.int32)
+    n_blocks = max(1, -(-n // per_block))
+    ratings_to, segments_to = np.zeros(n_blocks + 1, np.int64), np.zeros(n_blocks + 1, np.int64)
+    _count(batch.indptr, batch.items, place, per_block, ratings_to[1:], segments_to[1:])
+    np.cumsum(ratings_to, out=ratings_to)
+    np.cumsum(segments_to, out=segments_to)
+    items, values = np.empty(len(batch), np.uint16), np.empty(len(batch), batch.values.dtype)
+    seg_user, seg_length = np.empty(segments_to[-1], np.int32), np.empty(segments_to[-1], np.int32)
+    _fill(
+        batch.indptr, batch.items, batch.values, place, per_block,
+        ratings_to[:-1].copy(), segments_to[:-1].copy(), items, values, seg_user, seg_length,
+    )  # fmt: skip
+    begins = np.concatenate([[0], np.cumsum(seg_length, dtype=np.int64)])
+    chunks = int(np.clip(len(batch) // (20 * max(1, n)), 2, CHUNKS))
+    seg_bounds = np.empty((n_blocks, chunks + 1), np.int64)
+    for block in range(n_blocks):
+        low, high = ratings_to[block : block + 2]
+        first, last = segments_to[block : block + 2]
+        goals = low + np.arange(chunks + 1) * (high - low) // chunks
+        seg_bounds[block] = np.clip(np.searchsorted(begins, goals), first, last)
+    return Blocks(item_of, items, values, seg_user, seg_length, seg_bounds, begins[seg_bounds[:, :-1]], per_block)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(indptr, items, place, per_block, n_ratings, n_segments):  # type: ignore[no-untyped-def]
+    """Ratings and segments of each block."""
+    seen = np.full(len(n_ratings), -1, np.int64)
+    for u in range(len(indptr) - 1):
+        for k in range(indptr[u], indptr[u + 1]):
+            block = place[items[k]] // per_block
+            n_ratings[block] += 1
+            if seen[block] != u:
+                seen[block] = u
+                n_segments[block] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(  # type: ignore[no-untyped-def]
+    indptr, items, values, place, per_block, next_rating, next_segment, out_items, out_values, seg_user, seg_length
+):
+    """Put every rating behind those of its block; `next_rating` and `next_segment` begin at the blocks' beginnings."""
+    seen = np.full(len(next_rating), -1, np.int64)
+    for u in range(len(indptr) - 1):
+        for k in range(indptr[u], indptr[u + 1]):
+            block = place[items[k]] // per_block
+            if seen[block] != u:
+                seen[block] = u
+                seg_user[next_segment[block]] = u
+                seg_length[next_segment[block]] = 0
+                next_segment[block] += 1
+            seg_length[next_segment[block] - 1] += 1
+            out_items[next_rating[block]] = place[items[k]] - block * per_block
+            out_values[next_rating[block]] = values[k]
+            next_rating[block] += 1

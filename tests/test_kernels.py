@@ -1,0 +1,172 @@
+"""The kernels for every K, in vectors and in loops, and the order in which they walk the ratings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from mf_numpy import Config, Ratings, gradients, kernels, model
+from mf_numpy.batch import full_batch, mini_batches
+from mf_numpy.errors import ConfigError
+from mf_numpy.kernels import layout, vector
+
+LENGTHS = (1, 2, 7, 8, 9, 16, 33, 64, 100, 257, 512, 600)
+
+
+def _ratings(m: int = 40, n: int = 30, size: int = 700, seed: int = 0) -> Ratings:
+    rng = np.random.default_rng(seed)
+    # Popularity falls steeply; the last user and the last item have no rating; pairs repeat.
+    users, items = rng.integers(0, m - 1, size), np.minimum(rng.geometric(0.15, size) - 1, n - 2)
+    return Ratings.of_indices(users, items, rng.integers(1, 11, size), m=m, n=n)
+
+
+def _largest_difference(train: Ratings, config: Config) -> float:
+    """Of all that a full pass and a mini-batch give, from the SciPy version, relative to the largest of each."""
+    worst = 0.0
+    whole, params = full_batch(train, config), model.start(train, config)
+    for batch in (whole, next(iter(mini_batches(whole, 1, config)))):
+        mine, theirs = kernels.gradient(params, batch, config), gradients.gradient(params, batch, config)
+        pairs: list[Any] = [(mine.objective, theirs.objective), (mine.squared_error, theirs.squared_error)]
+        pairs += [(g, theirs.gradient[name]) for name, g in mine.gradient.items()]
+        pairs.append([predict(params, batch.users, batch.items) for predict in (kernels.predict, model.predict)])
+        for found, expected in pairs:
+            worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+@pytest.mark.parametrize("n_factors", LENGTHS)
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-13), ("float32", 2e-5)])
+def test_every_length_of_row(n_factors: int, dtype: Any, bound: float) -> None:
+    config = Config(n_factors=n_factors, dtype=dtype, init_scale=0.8 / n_factors**0.5, batch_size=90)
+    assert _largest_difference(_ratings(), config) < bound
+
+
+@pytest.mark.parametrize("settings", [{"model": "plain", "penalty": "total"}, {"loss": "pseudo_huber"}])
+def test_loops_are_the_same_function(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MF_KERNELS", "loops")
+    assert vector.form(5) == vector.form(300) == vector.LOOPS
+    for n_factors in (1, 5, 16):
+        config = Config(n_factors=n_factors, dtype="float64", init_scale=0.5, batch_size=90, **settings)
+        assert _largest_difference(_ratings(), config) < 1e-13
+
+
+def test_an_unknown_choice_of_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MF_KERNELS", "loop")
+    with pytest.raises(ConfigError, match=r"MF_KERNELS is 'loop'.*loops"):
+        vector.form(5)
+
+
+def test_a_form_holds_length_and_lanes() -> None:
+    for dtype, size in ((numba.float32, 4), (numba.float64, 8)):
+        row = vector.Row(dtype, vector.form(37))
+        assert row.length == 37 and row.lanes * size in (32, 64)
+        assert row.n_vectors == -(-37 // row.lanes)
+    assert vector.form(vector.MAX_FACTORS) != vector.LOOPS == vector.form(vector.MAX_FACTORS + 1)
+
+
+@pytest.mark.parametrize("per_block", [1, 4, 29, 30, 1000])
+def test_blocks_hold_each_rating_once(per_block: int) -> None:
+    train = _ratings()
+    batch = full_batch(train, Config(dtype="float64"))
+    laid = layout.blocks(batch, per_block)
+    assert sorted(laid.item_of) == list(range(30))
+    counts = batch.item_counts[laid.item_of]
+    assert (np.diff(counts) <= 0).all()
+    seen = []
+    for block in range(len(laid.first_rating)):
+        for chunk, k in enumerate(laid.first_rating[block]):
+            for segment in range(*laid.seg_bounds[block, chunk : chunk + 2]):
+                for _ in range(laid.seg_length[segment]):
+                    item = laid.item_of[block * per_block + laid.items[k]]
+                    seen.append((laid.seg_user[segment], item, laid.values[k]))
+                    k += 1
+    assert len(seen) == len(train)
+    assert sorted(seen) == sorted(zip(train.users, train.items, train.values, strict=True))
+    # A segment is one user's: of a block, no two are.
+    for block in range(len(laid.first_rating)):
+        users = laid.seg_user[laid.seg_bounds[block, 0] : laid.seg_bounds[block, -1]]
+        assert len(set(users)) == len(users)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_change_no_more_than_rounding(dtype: Any) -> None:
+    train, config = _ratings(), Config(n_factors=6, dtype=dtype)
+    batch, params = full_batch(train, config), model.start(train, config)
+    whole = kernels.gradient(params, batch, config, kernels.workspace(params, batch, 30))
+    for per_block in (1, 7):
+        cut = kernels.gradient(params, batch, config, kernels.workspace(params, batch, per_block))
+        assert cut.objective == pytest.approx(whole.objective, rel=1e-6 if dtype == "float32" else 1e-14)
+        for name, g in cut.gradient.items():
+            np.testing.assert_allclose(g, whole.gradient[name], rtol=0, atol=1e-5 if dtype == "float32" else 1e-14)
+
+
+def test_a_rating_takes_six_bytes_in_float32() -> None:
+    laid = layout.blocks(full_batch(_ratings(), Config()), 8)
+    assert laid.items.itemsize + laid.values.itemsize == 6
+
+
+def test_blocks_follow_the_bytes_of_a_row() -> None:
+    assert layout.items_per_block(10**6, 16, 4) == layout.BLOCK_BYTES // (2 * 17 * 4)
+    assert layout.items_per_block(50, 16, 4) == 50
+    assert layout.items_per_block(10**6, 64, 4) == layout.MAX_ITEMS
+    assert layout.items_per_block(0, 16, 4) == 1
+
+
+def test_rows_begin_on_a_cache_line() -> None:
+    for shape in ((3, 16), (1, 4), (5,)):
+        assert vector.aligned_empty(shape, np.float32).ctypes.data % 64 == 0
+
+
+def test_bits_are_those_of_one_thread() -> None:
+    before = numba.get_num_threads()
+    if before == 1:
+        pytest.skip("Numba has one thread here")
+    train, config = _ratings(300, 200, 30_000), Config(n_factors=9)
+    batch, params = full_batch(train, config), model.start(train, config)
+    try:
+        numba.set_num_threads(1)
+        one = kernels.gradient(params, batch, config, kernels.workspace(params, batch, 64))
+        numba.set_num_threads(before)
+        more = kernels.gradient(params, batch, config, kernels.workspace(params, batch, 64))
+    finally:
+        numba.set_num_threads(before)
+    assert one.objective == more.objective
+    for name, g in one.gradient.items():
+        np.testing.assert_array_equal(g, more.gradient[name])
+
+
+_ON_ANOTHER_MACHINE = """
+from tests.test_kernels import _largest_difference, _ratings
+from mf_numpy import Config
+for dtype, bound in (("float64", 1e-13), ("float32", 2e-5)):
+    for n_factors in (5, 16):
+        assert _largest_difference(_ratings(), Config(n_factors=n_factors, dtype=dtype, batch_size=90)) < bound
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpu", "features"),
+    [("x86-64", "+sse2"), ("haswell", "+sse4.2,+avx,+avx2,+fma")],
+)
+def test_other_instruction_sets(cpu: str, features: str) -> None:
+    """What the vectors become where the machine has narrower registers, or no multiply-add."""
+    env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    done = subprocess.run([sys.executable, "-c", _ON_ANOTHER_MACHINE], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_workspace_keeps_nothing_of_the_batch() -> None:
+    batch = full_batch(_ratings(), Config())
+    room = kernels.workspace(model.start(_ratings(), Config()), batch)
+    assert room.blocks is not None
+    for f in fields(room.blocks):
+        array = getattr(room.blocks, f.name)
+        if isinstance(array, np.ndarray):
+            assert not any(np.shares_memory(array, x) for x in (batch.users, batch.items, batch.values))
