@@ -160,7 +160,7 @@ def code_hash() -> str:
     """SHA-256 over the sources of the three packages: results with another hash timed other code."""
     digest = hashlib.sha256()
     for package in ("mf_numpy", "mf_torch", "bench"):
-        for path in sorted((ROOT / package).glob("*.py")):
+        for path in sorted((ROOT / package).rglob("*.py")):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
