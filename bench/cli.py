@@ -12,10 +12,12 @@ from rich.console import Console
 from bench import report as page
 from bench import result, suite, table
 from bench.cases import BACKENDS
+from bench.peers import cli as peers
 
 OUT = Path(__file__).resolve().parent / "out"
 
 app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
+app.command(peers.app)
 
 
 @app.default
