@@ -27,7 +27,7 @@ class Libmf(Library):
         if max(order.n_users, order.n_items) > 1 << 24:
             raise RefusedError("libmf takes ids as float32, which holds whole numbers up to 16,777,216 only")
         least = 2 * order.threads + 1
-        options = order.options(nr_bins=max(20, least), center=False)
+        options = order.options(nr_bins=max(10, least), center=False)
         if options["nr_bins"] < least:
             raise RefusedError(f"nr_bins is {options['nr_bins']}, but {order.threads} threads need {least} or more")
         self._mf, self._bins = mf, int(options["nr_bins"])

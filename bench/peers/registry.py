@@ -81,7 +81,7 @@ _ALL = (
             "simd says what was built, and a processor without AVX cannot run it",
             "its wrapper regularises by L1 unless told otherwise; the adapter sets L2 and leaves L1 at 0",
             "its predict reads the pairs column by column; the adapter multiplies P by Q itself",
-            "sweep nr_bins, which must be 2 threads + 1 or more: with one thread 10 can be twice as fast as 20",
+            "sweep nr_bins (by default 10, and 2 threads + 1 or more): on MovieLens 1M 40 took 1.5 times as long as 10",
             "no seed, and no bias: λ = reg on P and Q, per rating",
         ),
     ),
