@@ -47,7 +47,14 @@ def fit(
     if earlier is not None and recipe is not None:
         raise ConfigError("recipe and resume are both given; a resumed model has its own settings, so drop the recipe")
     base = RECIPES[choose("recipe", recipe or default_recipe, RECIPES)]
-    config = replace(base.config if earlier is None else earlier.config, **_given(settings))
+    config = base.config if earlier is None else earlier.config
+    given = _given(settings)
+    if given.get("solver", config.solver) != config.solver:
+        if earlier is not None:
+            raise ConfigError(f"cannot resume: solver was {config.solver!r} and is now {given['solver']!r}; keep it")
+        # Another solver's learning rate, momentum and number of epochs mean nothing to this one.
+        config = config.with_solver(given["solver"])
+    config = replace(config, **given)
     first = 0 if earlier is None else earlier.state.epoch
     if earlier is not None and first >= config.n_epochs:
         run = counted(first, "epoch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,29 @@ MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
 LossName = Literal["squared", "pseudo_huber"]
+Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
+StepRule = Literal["momentum", "adagrad"]
+
+SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "gd": {"n_epochs": 100, "lr": 50.0, "momentum": 0.9},
+    "sgd": {"n_epochs": 30, "lr": 0.005, "momentum": 0.0},
+    "als": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
+    "cd": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
+    "lbfgs": {"n_epochs": 100, "lr": 1.0, "momentum": 0.0},
+}
+"""What a setting is when it is not given, where that depends on the solver."""
+
+_OF_SOLVER = (
+    "n_epochs",
+    "lr",
+    "momentum",
+    "momentum_form",
+    "step_rule",
+    "batch_size",
+    "lr_decay",
+    "lr_schedule",
+    "tol",
+)
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -33,17 +57,23 @@ class Config:
     model: Model = _setting("biased", "Eq. 1 with mean and biases, or the post's plain p·q")
     loss: LossName = _setting("squared", "what an error costs: its square, or less than that past loss_scale")
     loss_scale: float = _setting(1.0, "δ in rating units: where pseudo_huber turns from a square to a straight line")
+    solver: Solver = _setting(
+        "gd",
+        "what minimises Eq. 2: gradients of a batch (gd) or of one rating (sgd), rows (als), coordinates (cd), lbfgs",
+    )
     n_factors: int = _setting(32, "K, the length of each factor vector")
-    n_epochs: int = _setting(100, "passes over the training ratings")
+    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30, for als and cd 15")
     lr: float = _setting(
-        50.0, "η, the step along the velocity; gradients are means over the batch, so hundreds can be fit"
+        None,
+        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, 0.005 for sgd",
     )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
-    momentum: float = _setting(0.9, "β in [0, 1); 0 is plain gradient descent")
+    momentum: float = _setting(None, "β in [0, 1), for gd and sgd; by default 0.9 for gd and 0 for sgd")
     momentum_form: MomentumForm = _setting(
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
+    step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(None, "σ, or the upper end of uniform; by default 0.1, or 11/K for uniform")
@@ -66,8 +96,13 @@ class Config:
             ("init", Init),
             ("dtype", DType),
             ("loss", LossName),
+            ("solver", Solver),
+            ("step_rule", StepRule),
         ):
             choose(name, getattr(self, name), get_args(allowed))
+        for name, default in SOLVER_DEFAULTS[self.solver].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         _whole("n_factors", self.n_factors, 1)
         _whole("n_epochs", self.n_epochs, 0)
         _whole("seed", self.seed, 0)
@@ -96,10 +131,33 @@ class Config:
             )
         if self.momentum_form == "nesterov" and self.momentum == 0:
             raise ConfigError("momentum_form is 'nesterov' with momentum 0; give a momentum above 0, such as 0.9")
+        self._check_solver()
         object.__setattr__(self, "lr_schedule", tuple((int(e), float(f)) for e, f in self.lr_schedule))
         for epoch, factor in self.lr_schedule:
             _whole("an epoch of lr_schedule", epoch, 1)
             _number("a factor of lr_schedule", factor, above=0.0)
+
+    def _check_solver(self) -> None:
+        solver = self.solver
+        if solver != "gd" and self.batch_size is not None:
+            raise ConfigError(
+                f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or use solver='gd'"
+            )
+        if solver not in ("gd", "sgd") and self.momentum:
+            raise ConfigError(f"momentum is {self.momentum:g} with solver {solver!r}, which has none; leave it out")
+        if solver in ("als", "cd") and self.loss != "squared":
+            raise ConfigError(
+                f"loss is {self.loss!r} with solver {solver!r}, which solves for the squared loss; use solver='gd'"
+            )
+        if self.step_rule == "adagrad" and solver != "sgd":
+            raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
+        if self.step_rule == "adagrad" and self.momentum:
+            raise ConfigError(f"step_rule is 'adagrad' with momentum {self.momentum:g}; leave one of them out")
+
+    def with_solver(self, solver: Solver) -> Config:
+        """The same model, objective and start with another solver, at that solver's defaults."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_SOLVER, "solver")}
+        return Config(**kept, solver=solver)
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

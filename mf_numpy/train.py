@@ -14,11 +14,12 @@ import numpy as np
 from mf_numpy import model
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
-from mf_numpy.engine import Backend, Engine, NumpyEngine, State
+from mf_numpy.engine import Backend, Engine, State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import score
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.solvers import engine_for
 from mf_numpy.split import Holdout
 
 Callback = Callable[[EpochRecord], bool | None]
@@ -32,7 +33,7 @@ def init(train: Ratings, config: Config) -> State:
 
 def step(state: State, batch: Batch, config: Config, *, backend: Backend = "numpy") -> State:
     """One gradient (Eq. 6) and one update (Eq. 12); with ``numba`` the state's own arrays are overwritten."""
-    return NumpyEngine(backend).step(state, batch, config)
+    return engine_for(config, backend).step(state, batch, config)  # type: ignore[no-any-return]
 
 
 def fit(
@@ -59,7 +60,8 @@ def fit(
         ConfigError: ``patience`` without `valid`, or a `resume` that does not fit.
         DataError: no ratings.
     """
-    return run(NumpyEngine(backend), train, config or Config(), valid=valid, callback=callback, resume=resume)
+    config = config or Config()
+    return run(engine_for(config, backend), train, config, valid=valid, callback=callback, resume=resume)
 
 
 def run(
@@ -193,7 +195,7 @@ def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitRes
         raise ConfigError("patience is set, but there are no validation pairs to watch; pass valid=, or drop patience")
     if resume is None:
         return
-    for name in ("model", "n_factors", "dtype"):
+    for name in ("model", "n_factors", "dtype", "solver", "step_rule"):
         old, new = getattr(resume.config, name), getattr(config, name)
         if old != new:
             raise ConfigError(f"cannot resume: {name} was {old!r} and is now {new!r}; keep it, or start afresh")

@@ -76,8 +76,10 @@ def fit(
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, or a solver other than ``gd``; and as `mf_numpy.fit`.
     """
+    if config is not None and config.solver != "gd":
+        raise ConfigError(f"solver is {config.solver!r}, which mf_numpy has alone; use solver='gd', or mf_numpy.fit")
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode:
         return by_hand.run(

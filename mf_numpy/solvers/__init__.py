@@ -1,0 +1,34 @@
+"""What minimises Eq. 2: one engine a solver, all driven by the loop of `mf_numpy.train`.
+
+``gd`` is `mf_numpy.engine.NumpyEngine`; the others are here, one file each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from mf_numpy.config import Config
+from mf_numpy.engine import Backend, Engine, NumpyEngine
+from mf_numpy.errors import ConfigError, choose
+
+Make = Callable[[Backend], Engine[Any]]
+
+
+def engine_for(config: Config, backend: Backend) -> Engine[Any]:
+    """The engine of the configured solver.
+
+    Raises:
+        ConfigError: a backend that there is none of, or that the solver does not run on.
+    """
+    choose("backend", backend, get_args(Backend))
+    backends, make = _SOLVERS[config.solver]
+    if backend not in backends:
+        ways = " or ".join(repr(name) for name in backends)
+        raise ConfigError(f"backend is {backend!r} with solver {config.solver!r}, which runs on {ways}")
+    return make(backend)
+
+
+_SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
+    "gd": (("numba", "numpy", "loops"), NumpyEngine),
+}
