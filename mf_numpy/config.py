@@ -29,7 +29,7 @@ SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a setting is when it is not given, where that depends on the solver."""
 
-_OF_SOLVER = (
+_STEPS = (
     "n_epochs",
     "lr",
     "momentum",
@@ -140,9 +140,7 @@ class Config:
     def _check_solver(self) -> None:
         solver = self.solver
         if solver != "gd" and self.batch_size is not None:
-            raise ConfigError(
-                f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or use solver='gd'"
-            )
+            raise ConfigError(f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or take 'gd'")
         if solver not in ("gd", "sgd") and self.momentum:
             raise ConfigError(f"momentum is {self.momentum:g} with solver {solver!r}, which has none; leave it out")
         if solver in ("als", "cd") and self.loss != "squared":
@@ -156,7 +154,7 @@ class Config:
 
     def with_solver(self, solver: Solver) -> Config:
         """The same model, objective and start with another solver, at that solver's defaults."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_SOLVER, "solver")}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_STEPS, "solver")}
         return Config(**kept, solver=solver)
 
     @property
