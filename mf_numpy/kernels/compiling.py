@@ -12,7 +12,7 @@ import numba
 
 from mf_numpy.kernels import vector
 
-_made: dict[tuple[Callable[..., Any], int], Any] = {}
+_made: dict[tuple[Any, ...], Any] = {}
 _on_disk = True
 _fingerprints = (n & 0xFFFFFFFF for n in count(vector.fingerprint + 1))
 
@@ -23,14 +23,14 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def per_form(make: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Call `make` once for each form, whatever becomes of its code."""
+def per_form(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Call `make` once for each form, or form and variant: whole numbers that its kernel closes over."""
 
     @wraps(make)
-    def once(form: int) -> Any:
-        if (make, form) not in _made:
-            _made[make, form] = make(form)
-        return _made[make, form]
+    def once(*numbers: int) -> Any:
+        if (make, *numbers) not in _made:
+            _made[make, *numbers] = make(*numbers)
+        return _made[make, *numbers]
 
     return once
 

@@ -94,6 +94,25 @@ def add(row: Any, scale: Any, other: Any) -> Any:
     return row + scale * other
 
 
+def scale(row: Any, number: Any) -> Any:
+    """number·row. With loops `row` itself is overwritten."""
+    return number * row
+
+
+def add_squares(row: Any, other: Any) -> Any:
+    """row + other², entry by entry. With loops `row` itself is overwritten."""
+    return row + other * other
+
+
+def over_root(row: Any, other: Any, floor: Any) -> Any:
+    """row / (√other + floor), entry by entry. With loops `row` itself is overwritten."""
+    return row / (np.sqrt(other) + floor)
+
+
+def prefetch(table: Any, at: Any, form: int) -> None:
+    """Ask for a row that will be read and written soon."""
+
+
 def copy(row: Any) -> Any:
     """A row that stays what it is when the one it was loaded from is overwritten."""
     return row.copy()
@@ -250,6 +269,50 @@ def _add(typing_context, row, scale, other):
     return row(row, scale, other), emit
 
 
+@intrinsic
+def _scale(typing_context, row, number):
+    def emit(context, builder, signature, arguments):
+        factor = _splat(builder, row.vector, context.cast(builder, arguments[1], signature.args[1], row.dtype))
+        return _row(builder, row, [builder.fmul(factor, x) for x in _vectors(builder, row, arguments[0])])
+
+    return row(row, number), emit
+
+
+@intrinsic
+def _add_squares(typing_context, row, other):
+    def emit(context, builder, signature, arguments):
+        pairs = zip(*(_vectors(builder, row, x) for x in arguments), strict=True)
+        return _row(builder, row, [_multiply_add(builder, row, y, y, x) for x, y in pairs])
+
+    return row(row, other), emit
+
+
+@intrinsic
+def _over_root(typing_context, row, other, floor):
+    def emit(context, builder, signature, arguments):
+        least = _splat(builder, row.vector, context.cast(builder, arguments[2], signature.args[2], row.dtype))
+        pairs = zip(*(_vectors(builder, row, x) for x in arguments[:2]), strict=True)
+        roots = ((x, _call(builder, f"llvm.sqrt.{row.suffix}", row.vector, [y])) for x, y in pairs)
+        return _row(builder, row, [builder.fdiv(x, builder.fadd(root, least)) for x, root in roots])
+
+    return row(row, other, floor), emit
+
+
+@intrinsic(prefer_literal=True)
+def _prefetch(typing_context, table, at, form):
+    row = Row(table.dtype, form.literal_value)
+
+    def emit(context, builder, signature, arguments):
+        pointers = _pointers(context, builder, row, signature, arguments)
+        # One of each cache line; to be written, and to be kept in the nearest cache.
+        for pointer in pointers[:: max(1, 64 // (row.lanes * row.size))]:
+            given = [builder.bitcast(pointer, ir.IntType(8).as_pointer()), _INT32(1), _INT32(3), _INT32(1)]
+            _call(builder, "llvm.prefetch.p0", ir.VoidType(), given)
+        return context.get_dummy_value()
+
+    return types.void(table, at, form), emit
+
+
 def _overloaded(function: Callable[..., Any], **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     made: Callable[..., Any] = overload(function, jit_options={"fastmath": FAST}, **settings)
     return made
@@ -311,3 +374,49 @@ def _add_of(row, scale, other):
 @_overloaded(copy)
 def _copy_of(row):
     return (lambda row: row) if isinstance(row, Row) else (lambda row: row.copy())
+
+
+@_overloaded(scale)
+def _scale_of(row, number):
+    if isinstance(row, Row):
+        return lambda row, number: _scale(row, number)
+
+    def loops(row, number):
+        for f in range(len(row)):
+            row[f] *= number
+        return row
+
+    return loops
+
+
+@_overloaded(add_squares)
+def _add_squares_of(row, other):
+    if isinstance(row, Row):
+        return lambda row, other: _add_squares(row, other)
+
+    def loops(row, other):
+        for f in range(len(row)):
+            row[f] += other[f] * other[f]
+        return row
+
+    return loops
+
+
+@_overloaded(over_root)
+def _over_root_of(row, other, floor):
+    if isinstance(row, Row):
+        return lambda row, other, floor: _over_root(row, other, floor)
+
+    def loops(row, other, floor):
+        for f in range(len(row)):
+            row[f] /= np.sqrt(other[f]) + floor
+        return row
+
+    return loops
+
+
+@_overloaded(prefetch, prefer_literal=True)
+def _prefetch_of(table, at, form):
+    if form.literal_value == LOOPS:
+        return lambda table, at, form: None
+    return lambda table, at, form: _prefetch(table, at, form)

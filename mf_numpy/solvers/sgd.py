@@ -1,0 +1,207 @@
+"""``sgd``: one step for each rating (Eq. 29), over the grid of `mf_numpy.kernels.grid`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.engine import Backend, State
+from mf_numpy.kernels import predict, sgd
+from mf_numpy.kernels.grid import Grid, grid
+from mf_numpy.kernels.vector import aligned_empty, form
+from mf_numpy.loops import loss_and_residual
+from mf_numpy.metrics import Predictor
+from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import penalty, penalty_weights
+from mf_numpy.ratings import Array, Ratings
+
+
+@dataclass(frozen=True, eq=False)
+class Dealt:
+    """All ratings in the order of the grid, with each row's penalty.
+
+    Attributes:
+        grid: the ratings.
+        batch: counts of ratings by user and item, for the penalty of Eq. 2; it has no ratings in an order.
+        pull_u, pull_i: (m,) and (n,), 2λ N w / n of each place: what the penalty adds to one rating's gradient.
+    """
+
+    grid: Grid
+    batch: Batch
+    pull_u: Array
+    pull_i: Array
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class SgdState:
+    """A point of the trajectory, its rows in the order of the grid; `step` moves them in place.
+
+    Attributes:
+        params: the parameters.
+        velocity: one array a parameter, velocities or AdaGrad's sums; empty ones for plain steps.
+        epoch: epochs finished.
+        objective: J at the beginning of the last epoch's steps, each rating's ℓ taken just before its own step.
+        squared_error: Σ (r̂ - r)², likewise.
+    """
+
+    params: Params
+    velocity: Tensors
+    epoch: int
+    whole: Dealt
+    objective: float = math.nan
+    squared_error: float = math.nan
+
+
+class SgdEngine:
+    """Stochastic gradient descent; `mf_numpy.engine.Engine` says what each method does.
+
+    With the backend ``loops`` the same steps are taken in the same order in plain Python.
+    """
+
+    device = "cpu"
+    predict: Predictor = staticmethod(predict)
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend: str = backend
+
+    def load(self, train: Ratings, config: Config) -> Dealt:
+        laid = grid(train, config)
+        batch = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
+        pulls = []
+        sides = zip(penalty_weights(batch, config), (batch.user_counts, batch.item_counts), strict=True)
+        for (weights, counts), order in zip(sides, (laid.user_of, laid.item_of), strict=True):
+            # A row without ratings takes no step: any number will do.
+            pull = 2 * config.reg * len(train) * weights / np.maximum(counts, 1)  # Eq. 29
+            pulls.append(pull[order].astype(config.numpy_dtype))
+        return Dealt(laid, batch, *pulls)
+
+    def start(self, state: State, whole: Dealt, config: Config) -> SgdState:
+        tensors = {name: _dealt(theta, name, whole.grid) for name, theta in state.params.tensors().items()}
+        params = state.params.with_tensors(tensors)
+        if sgd.rule_of(config) == sgd.PLAIN:
+            velocity = {name: theta[:0] for name, theta in tensors.items()}
+        elif state.velocity is None:
+            velocity = {name: np.zeros_like(theta) for name, theta in tensors.items()}
+        else:
+            velocity = {name: _dealt(v, name, whole.grid) for name, v in state.velocity.items()}
+        return SgdState(params, velocity, state.epoch, whole)
+
+    def batches(self, whole: Dealt, epoch: int, config: Config) -> Iterator[Dealt]:
+        yield whole
+
+    def step(self, state: SgdState, batch: Dealt, config: Config) -> SgdState:
+        """An epoch: every rating once."""
+        order = np.random.default_rng([config.seed, state.epoch + 1]).permutation(batch.grid.side)
+        penalised = penalty(_undealt_params(state.params, batch.grid), batch.batch, config)
+        epoch = _epoch_in_loops if self.backend == "loops" else _epoch
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, squared_error = epoch(state, batch, order, config)
+        return replace(state, objective=loss / len(batch) + penalised, squared_error=squared_error)
+
+    def seen(self, state: SgdState) -> tuple[float, float]:
+        return state.objective, state.squared_error
+
+    def next_epoch(self, state: SgdState) -> SgdState:
+        return replace(state, epoch=state.epoch + 1)
+
+    def synchronize(self) -> None:
+        return None
+
+    def export(self, state: SgdState) -> State:
+        laid = state.whole.grid
+        moving = any(v.size for v in state.velocity.values())
+        velocity = {name: _undealt(v, name, laid) for name, v in state.velocity.items()} if moving else None
+        return State(_undealt_params(state.params, laid), velocity, state.epoch)
+
+
+def _order(name: str, laid: Grid) -> Array:
+    return laid.user_of if name in ("P", "b") else laid.item_of
+
+
+def _dealt(theta: Array, name: str, laid: Grid) -> Array:
+    out = aligned_empty(theta.shape, theta.dtype)
+    np.take(theta, _order(name, laid), axis=0, out=out)
+    return out
+
+
+def _undealt(theta: Array, name: str, laid: Grid) -> Array:
+    out = np.empty_like(theta)
+    out[_order(name, laid)] = theta
+    return out
+
+
+def _undealt_params(params: Params, laid: Grid) -> Params:
+    return params.with_tensors({name: _undealt(theta, name, laid) for name, theta in params.tensors().items()})
+
+
+def _epoch(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple[float, float]:
+    laid, params, speed = whole.grid, state.params, state.velocity
+    as_type = params.P.dtype.type
+    none, biased = np.empty(0, params.P.dtype), params.b is not None
+    losses, squares = np.zeros(laid.side), np.zeros(laid.side)
+    loss = square = 0.0
+    kernel = sgd.diagonal_kernel(form(params.shape[2]), sgd.rule_of(config))
+    for diagonal in order:
+        kernel(
+            diagonal, laid.begins, laid.user_bounds, laid.item_bounds, laid.users, laid.items, laid.values,
+            params.P, params.Q, params.b if biased else none, params.c if biased else none,
+            speed["P"], speed["Q"], speed.get("b", none), speed.get("c", none), as_type(params.mu), biased,
+            whole.pull_u, whole.pull_i, as_type(config.lr_at(state.epoch + 1)), as_type(config.momentum),
+            as_type(_kept(config)), config.momentum_form == "nesterov",
+            config.loss == "squared", as_type(config.loss_scale), losses, squares,
+        )  # fmt: skip
+        loss += float(losses.sum())
+        square += float(squares.sum())
+    return loss, square
+
+
+def _kept(config: Config) -> float:
+    return 1 - config.momentum if config.momentum_form == "ema" else 1.0
+
+
+def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple[float, float]:
+    """The same epoch, one number at a time and in float64."""
+    laid, params = whole.grid, state.params
+    lr, beta = config.lr_at(state.epoch + 1), config.momentum
+    loss = square = 0.0
+    for diagonal in order:
+        for share in range(laid.side):
+            other = (share + int(diagonal)) % laid.side
+            block = share * laid.side + other
+            for k in range(laid.begins[block], laid.begins[block + 1]):
+                u = int(laid.user_bounds[share]) + int(laid.users[k])
+                i = int(laid.item_bounds[other]) + int(laid.items[k])
+                p, q = [float(x) for x in params.P[u]], [float(x) for x in params.Q[i]]
+                predicted = params.mu + sum(x * y for x, y in zip(p, q, strict=True))  # Eq. 1
+                if params.b is not None and params.c is not None:
+                    predicted += float(params.b[u]) + float(params.c[i])
+                cost, e = loss_and_residual(predicted - float(laid.values[k]), config)
+                loss += cost
+                square += (predicted - float(laid.values[k])) ** 2
+                r_u, r_i = float(whole.pull_u[u]), float(whole.pull_i[i])
+                moves: list[tuple[str, tuple[int, ...], float]] = []
+                moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 29
+                moves += [("Q", (i, f), e * p[f] + r_i * q[f]) for f in range(len(q))]
+                if params.b is not None and params.c is not None:
+                    moves += [("b", (u,), e + r_u * float(params.b[u])), ("c", (i,), e + r_i * float(params.c[i]))]
+                tensors = params.tensors()
+                for name, at, g in moves:
+                    step = g
+                    if config.step_rule == "adagrad":
+                        state.velocity[name][at] += g * g  # Eq. 30
+                        step = g / (math.sqrt(state.velocity[name][at]) + sgd.FLOOR)
+                    elif beta:
+                        step = beta * float(state.velocity[name][at]) + _kept(config) * g  # Eq. 12, Eq. 13
+                        state.velocity[name][at] = step
+                        if config.momentum_form == "nesterov":
+                            step = g + beta * step  # Eq. 14
+                    tensors[name][at] -= lr * step
+    return loss, square
