@@ -139,6 +139,38 @@ def roofline(
 
 
 @app.command
+def speed(
+    *,
+    data: Annotated[
+        str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")
+    ] = "planted-anime",
+    only: Annotated[str, Parameter(help="comma-separated contests: gradient, sgd")] = "gradient,sgd",
+    factors: Annotated[str, Parameter(help="comma-separated values of K")] = "16,64",
+    rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
+    out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
+) -> int:
+    """Time an epoch of our solvers and of the installed peers at equal K, threads and precision."""
+    from bench import kernels
+    from bench import speed as contest
+
+    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    loaded = suite.load_data(data)
+    outcome = contest.measure(
+        loaded.train,
+        loaded.name,
+        contests=tuple(name.strip() for name in only.split(",") if name.strip()),
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    path = out or OUT / "speed.json"
+    result.write_atomically(path, result.to_text(outcome))
+    for line in (*contest.summary(outcome), str(path)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0
+
+
+@app.command
 def figures(
     *,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,

@@ -17,15 +17,12 @@ MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
 LossName = Literal["squared", "pseudo_huber"]
-Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
+Solver = Literal["gd", "sgd"]
 StepRule = Literal["momentum", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gd": {"n_epochs": 100, "lr": 50.0, "momentum": 0.9},
     "sgd": {"n_epochs": 30, "lr": 0.005, "momentum": 0.0},
-    "als": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
-    "cd": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
-    "lbfgs": {"n_epochs": 100, "lr": 1.0, "momentum": 0.0},
 }
 """What a setting is when it is not given, where that depends on the solver."""
 
@@ -59,17 +56,17 @@ class Config:
     loss_scale: float = _setting(1.0, "δ in rating units: where pseudo_huber turns from a square to a straight line")
     solver: Solver = _setting(
         "gd",
-        "what minimises Eq. 2: gradients of a batch (gd) or of one rating (sgd), rows (als), coordinates (cd), lbfgs",
+        "what minimises Eq. 2: the gradient of a batch (gd), or a step for each rating (sgd)",
     )
     n_factors: int = _setting(32, "K, the length of each factor vector")
-    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30, for als and cd 15")
+    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30")
     lr: float = _setting(
         None,
         "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, 0.005 for sgd",
     )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
-    momentum: float = _setting(None, "β in [0, 1), for gd and sgd; by default 0.9 for gd and 0 for sgd")
+    momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd and 0 for sgd")
     momentum_form: MomentumForm = _setting(
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
@@ -141,12 +138,6 @@ class Config:
         solver = self.solver
         if solver != "gd" and self.batch_size is not None:
             raise ConfigError(f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or take 'gd'")
-        if solver not in ("gd", "sgd") and self.momentum:
-            raise ConfigError(f"momentum is {self.momentum:g} with solver {solver!r}, which has none; leave it out")
-        if solver in ("als", "cd") and self.loss != "squared":
-            raise ConfigError(
-                f"loss is {self.loss!r} with solver {solver!r}, which solves for the squared loss; use solver='gd'"
-            )
         if self.step_rule == "adagrad" and solver != "sgd":
             raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:

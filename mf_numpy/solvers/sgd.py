@@ -1,4 +1,8 @@
-"""``sgd``: one step for each rating (Eq. 29), over the grid of `mf_numpy.kernels.grid`."""
+"""``sgd``: one step for each rating, over the grid of `mf_numpy.kernels.grid`.
+
+The gradient of one rating is Eq. 4 for a batch of that rating alone, with its share of the penalty: a row of n ratings
+is met n times an epoch, and its penalty 2λ N w θ is spread evenly over them, so that the mean step is -η∇J.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,13 @@ from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
+from mf_numpy.kernels.gradients import columns
 from mf_numpy.kernels.grid import Grid, grid
 from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.loops import loss_and_residual
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
-from mf_numpy.objective import penalty, penalty_weights
+from mf_numpy.objective import penalty_weights
 from mf_numpy.ratings import Array, Ratings
 
 
@@ -27,12 +32,13 @@ class Dealt:
 
     Attributes:
         grid: the ratings.
-        batch: counts of ratings by user and item, for the penalty of Eq. 2; it has no ratings in an order.
+        w_u, w_i: (m,) and (n,) float64, the weights of Eq. 2 of each place.
         pull_u, pull_i: (m,) and (n,), 2λ N w / n of each place: what the penalty adds to one rating's gradient.
     """
 
     grid: Grid
-    batch: Batch
+    w_u: Array
+    w_i: Array
     pull_u: Array
     pull_i: Array
 
@@ -75,13 +81,13 @@ class SgdEngine:
     def load(self, train: Ratings, config: Config) -> Dealt:
         laid = grid(train, config)
         batch = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
+        w_u, w_i = penalty_weights(batch, config)
         pulls = []
-        sides = zip(penalty_weights(batch, config), (batch.user_counts, batch.item_counts), strict=True)
-        for (weights, counts), order in zip(sides, (laid.user_of, laid.item_of), strict=True):
+        for weights, counts, order in ((w_u, train.user_counts, laid.user_of), (w_i, train.item_counts, laid.item_of)):
             # A row without ratings takes no step: any number will do.
-            pull = 2 * config.reg * len(train) * weights / np.maximum(counts, 1)  # Eq. 29
+            pull = 2 * config.reg * len(train) * weights / np.maximum(counts, 1)
             pulls.append(pull[order].astype(config.numpy_dtype))
-        return Dealt(laid, batch, *pulls)
+        return Dealt(laid, w_u[laid.user_of], w_i[laid.item_of], *pulls)
 
     def start(self, state: State, whole: Dealt, config: Config) -> SgdState:
         tensors = {name: _dealt(theta, name, whole.grid) for name, theta in state.params.tensors().items()}
@@ -100,7 +106,7 @@ class SgdEngine:
     def step(self, state: SgdState, batch: Dealt, config: Config) -> SgdState:
         """An epoch: every rating once."""
         order = np.random.default_rng([config.seed, state.epoch + 1]).permutation(batch.grid.side)
-        penalised = penalty(_undealt_params(state.params, batch.grid), batch.batch, config)
+        penalised = _penalty(state.params, batch, config)
         epoch = _epoch_in_loops if self.backend == "loops" else _epoch
         with np.errstate(over="ignore", invalid="ignore"):
             loss, squared_error = epoch(state, batch, order, config)
@@ -120,6 +126,17 @@ class SgdEngine:
         moving = any(v.size for v in state.velocity.values())
         velocity = {name: _undealt(v, name, laid) for name, v in state.velocity.items()} if moving else None
         return State(_undealt_params(state.params, laid), velocity, state.epoch)
+
+
+def _penalty(params: Params, whole: Dealt, config: Config) -> float:
+    """The second half of Eq. 2, over rows in the order of the grid."""
+    norms = 0.0
+    for name, theta in params.tensors().items():
+        weights = whole.w_u if name in ("P", "b") else whole.w_i
+        each = np.empty(len(theta))
+        sgd.norms_kernel(columns(theta), weights, each)
+        norms += float(each.sum())
+    return config.reg * norms
 
 
 def _order(name: str, laid: Grid) -> Array:
@@ -188,7 +205,7 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                 square += (predicted - float(laid.values[k])) ** 2
                 r_u, r_i = float(whole.pull_u[u]), float(whole.pull_i[i])
                 moves: list[tuple[str, tuple[int, ...], float]] = []
-                moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 29
+                moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 4
                 moves += [("Q", (i, f), e * p[f] + r_i * q[f]) for f in range(len(q))]
                 if params.b is not None and params.c is not None:
                     moves += [("b", (u,), e + r_u * float(params.b[u])), ("c", (i,), e + r_i * float(params.c[i]))]
@@ -196,7 +213,7 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                 for name, at, g in moves:
                     step = g
                     if config.step_rule == "adagrad":
-                        state.velocity[name][at] += g * g  # Eq. 30
+                        state.velocity[name][at] += g * g
                         step = g / (math.sqrt(state.velocity[name][at]) + sgd.FLOOR)
                     elif beta:
                         step = beta * float(state.velocity[name][at]) + _kept(config) * g  # Eq. 12, Eq. 13

@@ -1,0 +1,217 @@
+"""Our solvers beside the libraries people use: seconds of one epoch at equal K, threads and precision, in one run.
+
+``python -m bench speed`` writes version 1 of:
+    schema, schema_version, created, git, code, machine, gpu, packages, environment
+    problem {data, n_users, n_items, n_ratings}
+    rows [{contest, system, n_factors, threads, status, reason, samples_ms, timing, about, others_busy_cores}]
+    ratios [{contest, system, against, n_factors, threads, ratio, low, high}]
+
+A contest is ``gradient`` (a full-batch iteration, against the same in SciPy's sparse products) or ``sgd`` (a pass of
+single-rating steps). Systems take turns, round by round, each turn a process of its own. A ratio is how many times as
+long the other's median epoch takes; low and high are its quartiles over all pairs of rounds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import machine, result, worker
+from bench.cases import Case, as_holdout
+from bench.launch import Json, Launch, in_fresh_process
+from bench.peers.run import Settings, time_peer
+from mf_numpy import Config, Ratings
+from mf_numpy.engine import State
+from mf_numpy.errors import ConfigError, choose
+from mf_numpy.model import start
+from mf_numpy.solvers import engine_for
+
+SCHEMA, VERSION = "mf-speed", 1
+Say = Callable[[str], None]
+TimePeer = Callable[..., Json]
+
+
+@dataclass(frozen=True)
+class System:
+    """Who takes part in a contest: a solver of ours on a backend, or a peer with settings of its own."""
+
+    name: str
+    solver: str = ""
+    backend: str = ""
+    peer: str = ""
+    extra: tuple[tuple[str, Any], ...] = ()
+
+
+CONTESTS: dict[str, tuple[System, ...]] = {
+    "gradient": (
+        System("mf_numpy gd", "gd", "numba"),
+        System("SciPy CSR", "gd", "numpy"),
+    ),
+    "sgd": (
+        System("mf_numpy sgd", "sgd", "numba"),
+        System("LIBMF, 10 bins", peer="libmf", extra=(("nr_bins", 10),)),
+        System("LIBMF, 20 bins", peer="libmf", extra=(("nr_bins", 20),)),
+        System("Cornac", peer="cornac"),
+    ),
+}
+
+
+def measure(
+    train: Ratings,
+    name: str,
+    *,
+    contests: tuple[str, ...] = tuple(CONTESTS),
+    factors: tuple[int, ...] = (16, 64),
+    threads: tuple[int, ...] = (),
+    rounds: int = 3,
+    launch: Launch | None = None,
+    peers: TimePeer = time_peer,
+    say: Say = lambda text: None,
+) -> Json:
+    """Every contest's rows, systems taking turns.
+
+    Args:
+        train: what is trained on, called `name` in the result.
+        threads: numbers of threads; by default 1 and every core.
+        rounds: turns of each system, 5 epochs each.
+        launch, peers: how our processes and the peers' are started.
+
+    Raises:
+        ConfigError: an unknown contest, no round, or a K or number of threads below 1.
+    """
+    for contest in contests:
+        choose("contest", contest, tuple(CONTESTS))
+    threads = threads or tuple(sorted({1, machine.usable_cores()}))
+    if rounds < 1 or not factors or min(*factors, *threads) < 1:
+        raise ConfigError(f"rounds {rounds}, factors {factors} and threads {threads} came; each must be 1 or larger")
+    start_one = launch or partial(in_fresh_process, module="bench.speed")
+    turns: dict[tuple[str, System, int, int], list[Json]] = {}
+    with tempfile.TemporaryDirectory(prefix="mf-speed-") as scratch:
+        folder = Path(scratch)
+        worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
+        for turn in range(rounds):
+            for contest, k, n in itertools.product(contests, factors, threads):
+                for system in CONTESTS[contest]:
+                    say(f"round {turn + 1} of {rounds}: {contest}, K = {k}, {n} threads, {system.name}")
+                    one = (
+                        _ours(system, k, n, folder, start_one) if system.solver else _theirs(system, k, n, train, peers)
+                    )
+                    turns.setdefault((contest, system, k, n), []).append(one)
+    rows = [_row(*key, outcomes, len(train)) for key, outcomes in turns.items()]
+    cleaned: Json = result.clean(
+        {
+            "schema": SCHEMA,
+            "schema_version": VERSION,
+            **machine.record(max(threads)),
+            "problem": {"data": name, "n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)},
+            "rows": rows,
+            "ratios": list(ratios(rows)),
+        }
+    )
+    return cleaned
+
+
+def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: Launch) -> Json:
+    order = {"solver": system.solver, "backend": system.backend, "n_factors": n_factors, "threads": threads}
+    began = machine.clock()
+    outcome, _ = launch(Case("speed", system.backend, "cpu", "float32"), order | {"data": "data.npz"}, folder)
+    return outcome | {"others_busy_cores": machine.others_busy(began, machine.clock())}
+
+
+def _theirs(system: System, n_factors: int, threads: int, train: Ratings, peers: TimePeer) -> Json:
+    # Where an epoch is the difference of two fits, small tables need many epochs for one that can be measured.
+    n_epochs = max(4, min(60, 40_000_000 // len(train)))
+    settings = Settings(n_factors=n_factors, threads=threads, n_epochs=n_epochs, extra=dict(system.extra))
+    out = peers(system.peer, train, settings, samples=5)
+    about = {key: out.get(key) for key in ("peer", "version", "precision", "epochs_by", "threads", "notes", "settings")}
+    return {key: out.get(key) for key in ("status", "reason", "samples_ms", "others_busy_cores")} | {"about": about}
+
+
+def _row(contest: str, system: System, n_factors: int, threads: int, outcomes: list[Json], n_ratings: int) -> Json:
+    """One row of all rounds; a round that failed is its reason."""
+    failed = next((outcome for outcome in outcomes if outcome["status"] != "ok"), None)
+    row: Json = {"contest": contest, "system": system.name, "n_factors": n_factors, "threads": threads}
+    row |= {"status": "ok", "reason": None} if failed is None else {k: failed[k] for k in ("status", "reason")}
+    rounds = [outcome["samples_ms"] for outcome in outcomes if outcome["status"] == "ok"]
+    busy = [outcome.get("others_busy_cores") for outcome in outcomes]
+    flat = [ms for samples in rounds for ms in samples]
+    return row | {
+        "samples_ms": rounds,
+        "timing": result.timing(flat, n_ratings) if flat else None,
+        "about": outcomes[-1].get("about"),
+        "others_busy_cores": max((b for b in busy if b is not None), default=None),
+    }
+
+
+def ratios(rows: list[Json]) -> Iterator[Json]:
+    """Of each contest, ours against every other: the other's median over ours, with quartiles over pairs of rounds."""
+    for mine in rows:
+        if not mine["system"].startswith("mf_numpy") or not mine["samples_ms"]:
+            continue
+        for other in rows:
+            same = all(other[key] == mine[key] for key in ("contest", "n_factors", "threads"))
+            if not same or other is mine or not other["samples_ms"]:
+                continue
+            medians = [[statistics.median(samples) for samples in row["samples_ms"]] for row in (mine, other)]
+            pairs = [b / a for a, b in itertools.product(*medians)]
+            low, high = (float(np.quantile(pairs, q)) for q in (0.25, 0.75))
+            yield {key: mine[key] for key in ("contest", "system", "n_factors", "threads")} | {
+                "against": other["system"],
+                "ratio": other["timing"]["median_ms"] / mine["timing"]["median_ms"],
+                "low": low,
+                "high": high,
+            }
+
+
+def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+    """The process's answer: samples of our solver's epochs after the first, which compiles."""
+    train, _ = worker.load_data(folder / order["data"])
+    config = Config(solver=order["solver"], n_factors=order["n_factors"])
+    engine = engine_for(config, order["backend"])
+    began = time.perf_counter()
+    whole = engine.load(train, config)
+    state = engine.start(State(start(train, config)), whole, config)
+    prepared = time.perf_counter() - began
+    samples = []
+    for _ in range(6):
+        began = time.perf_counter()
+        for batch in engine.batches(whole, 1, config):
+            state = engine.step(state, batch, config)
+        state = engine.next_epoch(state)
+        samples.append(1e3 * (time.perf_counter() - began))
+    about = {"config": config.to_dict(), "prepare_s": prepared, "first_ms": samples[0]}
+    return {"status": "ok", "reason": None, "samples_ms": samples[1:], "about": about}, {}
+
+
+def summary(outcome: Json) -> list[str]:
+    """A line a row, with the ratio where it is another's."""
+    found = {(r["contest"], r["against"], r["n_factors"], r["threads"]): r for r in outcome["ratios"]}
+    out = [f"{'contest':10}{'K':>4}{'threads':>8}  {'system':18}{'ms an epoch':>12}{'M ratings/s':>13}   times ours"]
+    for row in outcome["rows"]:
+        key = row["contest"], row["system"], row["n_factors"], row["threads"]
+        begin = f"{row['contest']:10}{row['n_factors']:4}{row['threads']:8}  {row['system']:18}"
+        if row["timing"] is None:
+            out.append(f"{begin}  {row['status']}: {row['reason']}")
+            continue
+        ratio = found.get(key)
+        times = f"{ratio['ratio']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else ""
+        timing = row["timing"]
+        out.append(f"{begin}{timing['median_ms']:12.1f}{timing['ratings_per_s'] / 1e6:13.1f}   {times}")
+    busy = max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0)
+    if busy > 0.25:
+        out.append(f"Others kept up to {busy:.2f} cores busy meanwhile: measure again on a quiet machine.")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1:], run_case))
