@@ -15,7 +15,7 @@ import pytest
 from mf_numpy import Config, Ratings, gradients, kernels, model
 from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.errors import ConfigError
-from mf_numpy.kernels import layout, vector
+from mf_numpy.kernels import lanes, layout, vector
 
 LENGTHS = (1, 2, 7, 8, 9, 16, 33, 64, 100, 257, 512, 600)
 
@@ -65,7 +65,7 @@ def test_an_unknown_choice_of_kernels_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_a_form_holds_length_and_lanes() -> None:
     for dtype, size in ((numba.float32, 4), (numba.float64, 8)):
-        row = vector.Row(dtype, vector.form(37))
+        row = lanes.Row(dtype, vector.form(37))
         assert row.length == 37 and row.lanes * size in (32, 64)
         assert row.n_vectors == -(-37 // row.lanes)
     assert vector.form(vector.MAX_FACTORS) != vector.LOOPS == vector.form(vector.MAX_FACTORS + 1)
