@@ -19,6 +19,9 @@ OUT = Path(__file__).resolve().parent / "out"
 app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
 app.command(peers.app)
 
+_Data = Annotated[str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")]
+_Factors = Annotated[str, Parameter(help="comma-separated values of K")]
+
 
 @app.default
 def run(
@@ -110,10 +113,8 @@ def rungs(
 @app.command
 def roofline(
     *,
-    data: Annotated[
-        str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")
-    ] = "planted",
-    factors: Annotated[str, Parameter(help="comma-separated values of K")] = "16,64",
+    data: _Data = "planted",
+    factors: _Factors = "16,64",
     samples: Annotated[int, Parameter(help="timed calls of each kernel, 5 or more")] = 9,
     out: Annotated[Path, Parameter(help="folder for roofline.json and roofline.svg", show_default=False)] = OUT,
 ) -> int:
@@ -141,11 +142,9 @@ def roofline(
 @app.command
 def speed(
     *,
-    data: Annotated[
-        str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")
-    ] = "planted-anime",
+    data: _Data = "planted-anime",
     only: Annotated[str, Parameter(help="comma-separated contests: gradient, sgd")] = "gradient,sgd",
-    factors: Annotated[str, Parameter(help="comma-separated values of K")] = "16,64",
+    factors: _Factors = "16,64",
     rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
     out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
 ) -> int:

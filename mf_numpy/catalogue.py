@@ -1,12 +1,13 @@
 """The faults that the checks must reject: each a line of the real source, as somebody gets it wrong.
 
 In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
-minimiser, gauge and start, batches and epochs, ratings and ids.
+minimiser, gauge and start, batches and epochs, ratings and ids; then single ratings (`mf_numpy.catalogue_sgd`).
 """
 
 from __future__ import annotations
 
 from mf_numpy.catalogue_gradient import GRADIENT
+from mf_numpy.catalogue_sgd import SGD
 from mf_numpy.faults import Fault
 
 _UPDATES = (
@@ -277,5 +278,5 @@ _RATINGS = (
     ),
 )
 
-FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS)}
+FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *SGD)}
 """By name."""

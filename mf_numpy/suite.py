@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numba
 import numpy as np
 
-from mf_numpy import check, curvature_checks, properties, safeguards, solution_checks
+from mf_numpy import check, curvature_checks, properties, safeguards, sgd_checks, solution_checks
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.faults import Fault
@@ -50,6 +50,10 @@ CHECKS: Mapping[str, NamedCheck] = {
     "ridge minimiser": solution_checks.ridge_minimiser,
     "mean of the start": solution_checks.mean_of_the_start,
     "range of the start": solution_checks.range_of_the_start,
+    "steps in loops": sgd_checks.steps_in_loops,
+    "one rating": sgd_checks.one_rating,
+    "mean step": sgd_checks.mean_step,
+    "fall over an epoch": sgd_checks.fall_over_an_epoch,
     "resumed run": safeguards.resumed_run,
     "pooled epoch": safeguards.pooled_epoch,
     "epoch of one batch": safeguards.epoch_of_one_batch,

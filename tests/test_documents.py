@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = [p for name in ("mf_numpy", "mf_torch", "bench") for p in sorted((ROOT / name).glob("*.py"))]
+SOURCES = [p for name in ("mf_numpy", "mf_torch", "bench") for p in sorted((ROOT / name).rglob("*.py"))]
 
 
 def _numbers() -> list[int]:

@@ -68,7 +68,7 @@ def grid(train: Ratings, config: Config, side: int | None = None) -> Grid:
     place_u, place_i = np.empty(train.n_users, np.int32), np.empty(train.n_items, np.int32)
     place_u[user_of] = np.arange(train.n_users, dtype=np.int32)
     place_i[item_of] = np.arange(train.n_items, dtype=np.int32)
-    user_bounds, item_bounds = (np.arange(side + 1) * size // side for size in train_shape(train))
+    user_bounds, item_bounds = (np.arange(side + 1) * size // side for size in (train.n_users, train.n_items))
     share_u, share_i = (np.searchsorted(b, np.arange(b[-1]), "right") - 1 for b in (user_bounds, item_bounds))
     groups = -(-int(np.diff(user_bounds).max(initial=1)) // USERS_AT_ONCE)
     widest = max(int(np.diff(b).max(initial=0)) for b in (user_bounds, item_bounds))
@@ -82,11 +82,6 @@ def grid(train: Ratings, config: Config, side: int | None = None) -> Grid:
         groups, bounds, users, items, values, draws,
     )  # fmt: skip
     return Grid(user_of, item_of, user_bounds, item_bounds, bounds[::groups].copy(), users, items, values)
-
-
-def train_shape(train: Ratings) -> tuple[int, int]:
-    """(m, n)."""
-    return train.n_users, train.n_items
 
 
 @numba.njit(cache=True, nogil=True)

@@ -26,10 +26,14 @@ def _momentum_kernel(theta, v, g, lr, beta, kept, ahead, first):  # type: ignore
                 theta[row, f] -= lr * v[row, f]
 
 
+def weight_of_gradient(config: Config) -> float:
+    """What a new gradient counts for in the velocity: 1 - β in the post's form (Eq. 12), else 1 (Eq. 13)."""
+    return 1 - config.momentum if config.momentum_form == "ema" else 1.0
+
+
 def update(tensors: Tensors, old: Tensors | None, grads: Tensors, lr: float, config: Config) -> Tensors | None:
     """`mf_numpy.optim.update` in place: parameters and velocities are overwritten; returns the velocities."""
-    beta = config.momentum
-    kept = 1 - beta if config.momentum_form == "ema" else 1.0
+    beta, kept = config.momentum, weight_of_gradient(config)
     ahead = config.momentum_form == "nesterov"
     new = {name: np.empty_like(theta) for name, theta in tensors.items()} if old is None else old
     for name, theta in tensors.items():

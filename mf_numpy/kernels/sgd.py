@@ -1,4 +1,4 @@
-"""Stochastic gradient descent: the steps of Eq. 12 to 14 for one rating at a time, in parallel and without races.
+"""Eq. 29 and 30: stochastic gradient descent, a step for each rating, in parallel and without races.
 
 Blocks of one diagonal of the grid share no row, so that the bits are those of one thread.
 """
@@ -16,13 +16,13 @@ from mf_numpy.kernels.gradients import loss_and_residual
 from mf_numpy.kernels.vector import add, add_squares, copy, dot, load, over_root, prefetch, scale, store
 
 PLAIN, VELOCITY, ADAGRAD = range(3)
-"""θ ← θ - ηg; the velocities of Eq. 12 to 14; AdaGrad, h ← h + g² and θ ← θ - ηg/√h (Duchi, Hazan & Singer 2011)."""
+"""θ ← θ - ηg; the velocities of Eq. 12 to 14; AdaGrad (Eq. 30)."""
 
 AHEAD = 16
 """Ratings ahead of the one under way whose rows are asked for."""
 
 FLOOR = 1e-10
-"""What keeps AdaGrad from dividing 0 by 0, in the unit of a gradient."""
+"""ε of Eq. 30, which keeps it from dividing 0 by 0; in the unit of a gradient."""
 
 
 def rule_of(config: Config) -> int:
@@ -44,7 +44,7 @@ def norms_kernel(theta, weights, out):  # type: ignore[no-untyped-def]
 
 @per_form
 def diagonal_kernel(form: int, rule: int) -> Any:
-    """The kernel of one diagonal: a step for every rating of its D blocks, and ℓ of each before its step."""
+    """The kernel of one diagonal: Eq. 29 for every rating of its D blocks, and ℓ of each before its step."""
 
     @jit
     def kernel(  # type: ignore[no-untyped-def]
@@ -72,20 +72,20 @@ def diagonal_kernel(form: int, rule: int) -> Any:
                 loss += cost
                 r_u, r_i = pull_u[u], pull_i[i]
                 if rule == PLAIN:
-                    store(P, u, add(scale(load(P, u, form), 1 - lr * r_u), -lr * e, q))  # Eq. 4
-                    store(Q, i, add(scale(load(Q, i, form), 1 - lr * r_i), -lr * e, p))  # Eq. 4
+                    store(P, u, add(scale(load(P, u, form), 1 - lr * r_u), -lr * e, q))  # Eq. 29
+                    store(Q, i, add(scale(load(Q, i, form), 1 - lr * r_i), -lr * e, p))  # Eq. 29
                     if biased:
                         b[u] -= lr * (e + r_u * b[u])
                         c[i] -= lr * (e + r_i * c[i])
                     continue
-                g_p = add(scale(copy(q), e), r_u, p)  # Eq. 4
-                g_q = add(scale(copy(p), e), r_i, q)  # Eq. 4
+                g_p = add(scale(copy(q), e), r_u, p)  # Eq. 29
+                g_q = add(scale(copy(p), e), r_i, q)  # Eq. 29
                 if rule == ADAGRAD:
-                    h_p = add_squares(load(V_p, u, form), g_p)
+                    h_p = add_squares(load(V_p, u, form), g_p)  # Eq. 30
                     h_q = add_squares(load(V_q, i, form), g_q)
                     store(V_p, u, h_p)
                     store(V_q, i, h_q)
-                    store(P, u, add(p, -lr, over_root(g_p, h_p, FLOOR)))
+                    store(P, u, add(p, -lr, over_root(g_p, h_p, FLOOR)))  # Eq. 30
                     store(Q, i, add(q, -lr, over_root(g_q, h_q, FLOOR)))
                     if biased:
                         g_b, g_c = e + r_u * b[u], e + r_i * c[i]

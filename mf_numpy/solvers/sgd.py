@@ -1,8 +1,4 @@
-"""``sgd``: one step for each rating, over the grid of `mf_numpy.kernels.grid`.
-
-The gradient of one rating is Eq. 4 for a batch of that rating alone, with its share of the penalty: a row of n ratings
-is met n times an epoch, and its penalty 2λ N w θ is spread evenly over them, so that the mean step is -η∇J.
-"""
+"""``sgd``: one step for each rating (Eq. 29), over the grid of `mf_numpy.kernels.grid`."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
 from mf_numpy.kernels.gradients import columns
 from mf_numpy.kernels.grid import Grid, grid
+from mf_numpy.kernels.optim import weight_of_gradient
 from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.loops import loss_and_residual
 from mf_numpy.metrics import Predictor
@@ -33,7 +30,8 @@ class Dealt:
     Attributes:
         grid: the ratings.
         w_u, w_i: (m,) and (n,) float64, the weights of Eq. 2 of each place.
-        pull_u, pull_i: (m,) and (n,), 2λ N w / n of each place: what the penalty adds to one rating's gradient.
+        pull_u, pull_i: (m,) and (n,), 2λ N w / n of each place: the penalty's part in one rating's gradient (Eq. 29).
+        idle_u, idle_i: the places without a rating, which no step meets.
     """
 
     grid: Grid
@@ -41,6 +39,8 @@ class Dealt:
     w_i: Array
     pull_u: Array
     pull_i: Array
+    idle_u: Array
+    idle_i: Array
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -82,12 +82,13 @@ class SgdEngine:
         laid = grid(train, config)
         batch = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
         w_u, w_i = penalty_weights(batch, config)
-        pulls = []
+        pulls, idle = [], []
         for weights, counts, order in ((w_u, train.user_counts, laid.user_of), (w_i, train.item_counts, laid.item_of)):
-            # A row without ratings takes no step: any number will do.
-            pull = 2 * config.reg * len(train) * weights / np.maximum(counts, 1)
+            # No step reads the number of a row without ratings.
+            pull = 2 * config.reg * len(train) * weights / np.maximum(counts, 1)  # Eq. 29
             pulls.append(pull[order].astype(config.numpy_dtype))
-        return Dealt(laid, w_u[laid.user_of], w_i[laid.item_of], *pulls)
+            idle.append(np.flatnonzero(counts[order] == 0))
+        return Dealt(laid, w_u[laid.user_of], w_i[laid.item_of], *pulls, *idle)
 
     def start(self, state: State, whole: Dealt, config: Config) -> SgdState:
         tensors = {name: _dealt(theta, name, whole.grid) for name, theta in state.params.tensors().items()}
@@ -110,6 +111,7 @@ class SgdEngine:
         epoch = _epoch_in_loops if self.backend == "loops" else _epoch
         with np.errstate(over="ignore", invalid="ignore"):
             loss, squared_error = epoch(state, batch, order, config)
+            _shrink_idle(state.params, batch, config, config.lr_at(state.epoch + 1))
         return replace(state, objective=loss / len(batch) + penalised, squared_error=squared_error)
 
     def seen(self, state: SgdState) -> tuple[float, float]:
@@ -137,6 +139,14 @@ def _penalty(params: Params, whole: Dealt, config: Config) -> float:
         sgd.norms_kernel(columns(theta), weights, each)
         norms += float(each.sum())
     return config.reg * norms
+
+
+def _shrink_idle(params: Params, whole: Dealt, config: Config, lr: float) -> None:
+    """An epoch's N steps of the penalty on rows that no rating meets, as one implicit step: it cannot overshoot 0."""
+    for name, theta in params.tensors().items():
+        idle, weights = (whole.idle_u, whole.w_u) if name in ("P", "b") else (whole.idle_i, whole.w_i)
+        shrunk = 1 / (1 + lr * len(whole) * 2 * config.reg * weights[idle])
+        theta[idle] *= shrunk.reshape(-1, *[1] * (theta.ndim - 1)).astype(theta.dtype)
 
 
 def _order(name: str, laid: Grid) -> Array:
@@ -172,16 +182,12 @@ def _epoch(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple
             params.P, params.Q, params.b if biased else none, params.c if biased else none,
             speed["P"], speed["Q"], speed.get("b", none), speed.get("c", none), as_type(params.mu), biased,
             whole.pull_u, whole.pull_i, as_type(config.lr_at(state.epoch + 1)), as_type(config.momentum),
-            as_type(_kept(config)), config.momentum_form == "nesterov",
+            as_type(weight_of_gradient(config)), config.momentum_form == "nesterov",
             config.loss == "squared", as_type(config.loss_scale), losses, squares,
         )  # fmt: skip
         loss += float(losses.sum())
         square += float(squares.sum())
     return loss, square
-
-
-def _kept(config: Config) -> float:
-    return 1 - config.momentum if config.momentum_form == "ema" else 1.0
 
 
 def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple[float, float]:
@@ -205,7 +211,7 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                 square += (predicted - float(laid.values[k])) ** 2
                 r_u, r_i = float(whole.pull_u[u]), float(whole.pull_i[i])
                 moves: list[tuple[str, tuple[int, ...], float]] = []
-                moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 4
+                moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 29
                 moves += [("Q", (i, f), e * p[f] + r_i * q[f]) for f in range(len(q))]
                 if params.b is not None and params.c is not None:
                     moves += [("b", (u,), e + r_u * float(params.b[u])), ("c", (i,), e + r_i * float(params.c[i]))]
@@ -213,10 +219,10 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                 for name, at, g in moves:
                     step = g
                     if config.step_rule == "adagrad":
-                        state.velocity[name][at] += g * g
-                        step = g / (math.sqrt(state.velocity[name][at]) + sgd.FLOOR)
+                        state.velocity[name][at] += g * g  # Eq. 30
+                        step = g / (math.sqrt(state.velocity[name][at]) + sgd.FLOOR)  # Eq. 30
                     elif beta:
-                        step = beta * float(state.velocity[name][at]) + _kept(config) * g  # Eq. 12, Eq. 13
+                        step = beta * float(state.velocity[name][at]) + weight_of_gradient(config) * g  # Eq. 12, Eq. 13
                         state.velocity[name][at] = step
                         if config.momentum_form == "nesterov":
                             step = g + beta * step  # Eq. 14
