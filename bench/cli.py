@@ -166,7 +166,7 @@ def speed(
     result.write_atomically(path, result.to_text(outcome))
     for line in (*contest.summary(outcome), str(path)):
         console.print(line, soft_wrap=True, markup=False)
-    return 0
+    return 0 if outcome["complete"] else 130
 
 
 @app.command

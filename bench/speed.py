@@ -3,6 +3,7 @@
 ``python -m bench speed`` writes version 1 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment
     problem {data, n_users, n_items, n_ratings}
+    complete: whether every system had all its turns
     rows [{contest, system, n_factors, threads, status, reason, samples_ms, timing, about, others_busy_cores}]
     ratios [{contest, system, against, n_factors, threads, ratio, low, high}]
 
@@ -32,11 +33,14 @@ from bench.launch import Json, Launch, in_fresh_process
 from bench.peers.run import Settings, time_peer
 from mf_numpy import Config, Ratings
 from mf_numpy.engine import State
-from mf_numpy.errors import ConfigError, choose
+from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.model import start
 from mf_numpy.solvers import engine_for
 
 SCHEMA, VERSION = "mf-speed", 1
+PEER_LIMIT = 240.0
+"""Seconds of a peer's turn: LIBMF now and then waits for ever."""
+
 Say = Callable[[str], None]
 TimePeer = Callable[..., Json]
 
@@ -80,6 +84,8 @@ def measure(
 ) -> Json:
     """Every contest's rows, systems taking turns.
 
+    Ctrl-C keeps what is done.
+
     Args:
         train: what is trained on, called `name` in the result.
         threads: numbers of threads; by default 1 and every core.
@@ -99,14 +105,20 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="mf-speed-") as scratch:
         folder = Path(scratch)
         worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
-        for turn in range(rounds):
-            for contest, k, n in itertools.product(contests, factors, threads):
+        plan = list(itertools.product(range(rounds), contests, factors, threads))
+        try:
+            for turn, contest, k, n in plan:
                 for system in CONTESTS[contest]:
-                    say(f"round {turn + 1} of {rounds}: {contest}, K = {k}, {n} threads, {system.name}")
-                    one = (
-                        _ours(system, k, n, folder, start_one) if system.solver else _theirs(system, k, n, train, peers)
-                    )
+                    say(f"round {turn + 1} of {rounds}: {contest}, K = {k}, {counted(n, 'thread')}, {system.name}")
+                    if system.solver:
+                        one = _ours(system, k, n, folder, start_one)
+                    else:
+                        one = _theirs(system, k, n, train, peers)
                     turns.setdefault((contest, system, k, n), []).append(one)
+        except KeyboardInterrupt:
+            if not turns:
+                raise
+            say("interrupted: what was measured is kept")
     rows = [_row(*key, outcomes, len(train)) for key, outcomes in turns.items()]
     cleaned: Json = result.clean(
         {
@@ -114,6 +126,7 @@ def measure(
             "schema_version": VERSION,
             **machine.record(max(threads)),
             "problem": {"data": name, "n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)},
+            "complete": sum(map(len, turns.values())) == sum(len(CONTESTS[contest]) for _, contest, _, _ in plan),
             "rows": rows,
             "ratios": list(ratios(rows)),
         }
@@ -132,7 +145,7 @@ def _theirs(system: System, n_factors: int, threads: int, train: Ratings, peers:
     # Where an epoch is the difference of two fits, small tables need many epochs for one that can be measured.
     n_epochs = max(4, min(60, 40_000_000 // len(train)))
     settings = Settings(n_factors=n_factors, threads=threads, n_epochs=n_epochs, extra=dict(system.extra))
-    out = peers(system.peer, train, settings, samples=5)
+    out = peers(system.peer, train, settings, samples=5, limit=PEER_LIMIT)
     about = {key: out.get(key) for key in ("peer", "version", "precision", "epochs_by", "threads", "notes", "settings")}
     return {key: out.get(key) for key in ("status", "reason", "samples_ms", "others_busy_cores")} | {"about": about}
 

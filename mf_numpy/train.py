@@ -180,9 +180,10 @@ def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status,
 
 
 def _diverged(record: EpochRecord, good: State, config: Config) -> str:
+    other = f", or lower momentum (now {config.momentum:g})" if config.momentum else ""
     return (
         f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
-        f"kept. Lower lr (now {record.lr:g}; try {record.lr / 4:g}), or lower momentum (now {config.momentum:g})"
+        f"kept. Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
     )
 
 

@@ -79,7 +79,7 @@ def fit(
         ConfigError: a device that torch does not see, or a solver other than ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
-        raise ConfigError(f"solver is {config.solver!r}, which mf_numpy has alone; use solver='gd', or mf_numpy.fit")
+        raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode:
         return by_hand.run(

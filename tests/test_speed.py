@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def _here(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     return json.loads(json.dumps(speed.run_case(order, folder)[0])), {}
 
 
-def _peer(name: str, train: Ratings, settings: Any, *, samples: int) -> Json:
+def _peer(name: str, train: Ratings, settings: Any, *, samples: int, limit: float) -> Json:
     """A peer whose epochs take 100 s with one thread and 50 s with two; Cornac is not installed."""
     if name == "cornac":
         return {"status": "not run", "reason": "not installed: python -m bench peers install cornac"}
@@ -47,8 +48,8 @@ def test_every_system_has_its_turn_in_every_round(train: Ratings) -> None:
     said: list[str] = []
     found = _measure(train, say=said.append)
     each = [system.name for contest in speed.CONTESTS.values() for _ in (1, 2) for system in contest]
-    assert [line.rpartition(", ")[2] if "bins" not in line else line.split("threads, ")[1] for line in said] == each * 2
-    assert result.clean(found) == json.loads(json.dumps(found))
+    assert [re.split("threads?, ", line)[1] for line in said] == each * 2
+    assert result.clean(found) == json.loads(json.dumps(found)) and found["complete"]
     for row in found["rows"]:
         if row["system"] == "Cornac":
             assert row["status"] == "not run" and row["timing"] is None and "peers install" in row["reason"]
@@ -79,6 +80,21 @@ def test_a_failed_round_is_a_reason(train: Ratings) -> None:
     found = _measure(train, contests=("gradient",), launch=failing)
     assert {row["reason"] for row in found["rows"]} == {"out of memory"} and found["ratios"] == []
     assert all("failed: out of memory" in line for line in speed.summary(found)[1:] if "mf_numpy" in line)
+
+
+def test_ctrl_c_keeps_what_is_done(train: Ratings) -> None:
+    said: list[str] = []
+
+    def stopping(name: str, *args: Any, **kwargs: Any) -> Json:
+        if name == "cornac":
+            raise KeyboardInterrupt
+        return _peer(name, *args, **kwargs)
+
+    found = _measure(train, contests=("sgd",), peers=stopping, say=said.append)
+    assert not found["complete"] and said[-1] == "interrupted: what was measured is kept"
+    assert [row["system"] for row in found["rows"]] == ["mf_numpy sgd", "LIBMF, 10 bins", "LIBMF, 20 bins"]
+    with pytest.raises(KeyboardInterrupt):
+        _measure(train, contests=("sgd",), launch=lambda *args: stopping("cornac"))
 
 
 def test_what_it_does_not_take(train: Ratings) -> None:

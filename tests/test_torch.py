@@ -12,7 +12,7 @@ import torch
 
 import mf_numpy
 import mf_torch
-from mf_numpy import Config, ConfigError, Split, store
+from mf_numpy import Config, ConfigError, Ratings, Split, store
 from mf_numpy.batch import full_batch
 from mf_numpy.check import GRADIENT_TOLERANCE, METHODS, Case, cases, relative_difference
 from mf_torch import MatrixFactorization, optim
@@ -132,3 +132,8 @@ def test_cuda_fit_is_the_cpu_fit(small: Split, quick: Config, batch_size: int | 
 def test_cuda_holds_all_ratings_on_the_device(small: Split, quick: Config) -> None:
     batch = to_device(full_batch(small.train, quick), "cuda")
     assert batch.users.is_cuda and batch.items.is_cuda and batch.values.is_cuda
+
+
+def test_a_solver_of_the_hand_written_version_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="solver is 'sgd', which mf_torch does not have"):
+        mf_torch.fit(Ratings.of_indices([0], [0], [1.0]), Config(solver="sgd"))
