@@ -219,7 +219,8 @@ def summary(outcome: Json) -> list[str]:
         ratio = found.get(key)
         times = f"{ratio['ratio']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else ""
         timing = row["timing"]
-        out.append(f"{begin}{timing['median_ms']:12.1f}{timing['ratings_per_s'] / 1e6:13.1f}   {times}")
+        failed = f"   a round {row['status']}: {row['reason']}" if row["status"] != "ok" else ""
+        out.append(f"{begin}{timing['median_ms']:12.1f}{timing['ratings_per_s'] / 1e6:13.1f}   {times}{failed}")
     busy = max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0)
     if busy > 0.25:
         out.append(f"Others kept up to {busy:.2f} cores busy meanwhile: measure again on a quiet machine.")

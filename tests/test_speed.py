@@ -82,6 +82,21 @@ def test_a_failed_round_is_a_reason(train: Ratings) -> None:
     assert all("failed: out of memory" in line for line in speed.summary(found)[1:] if "mf_numpy" in line)
 
 
+def test_a_round_that_fails_beside_others_is_told(train: Ratings) -> None:
+    turns: list[int] = []
+
+    def hanging(name: str, *args: Any, **kwargs: Any) -> Json:
+        turns.append(1)
+        if len(turns) == 1:
+            return {"status": "failed", "reason": "no result after 240 s"}
+        return _peer(name, *args, **kwargs)
+
+    found = _measure(train, contests=("sgd",), threads=(1,), peers=hanging)
+    row = next(row for row in found["rows"] if row["system"] == "LIBMF, 10 bins")
+    assert row["status"] == "failed" and len(row["samples_ms"]) == 1 and row["timing"] is not None
+    assert sum("a round failed: no result after 240 s" in line for line in speed.summary(found)) == 1
+
+
 def test_ctrl_c_keeps_what_is_done(train: Ratings) -> None:
     said: list[str] = []
 
