@@ -17,14 +17,20 @@ MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
 LossName = Literal["squared", "pseudo_huber"]
-Solver = Literal["gd", "sgd"]
+Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
 StepRule = Literal["momentum", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gd": {"n_epochs": 100, "lr": 50.0, "momentum": 0.9},
     "sgd": {"n_epochs": 30, "lr": 0.005, "momentum": 0.0},
+    "als": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
+    "cd": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
+    "lbfgs": {"n_epochs": 100, "lr": 1.0, "momentum": 0.0},
 }
 """What a setting is when it is not given, where that depends on the solver."""
+
+STEPS_OF_THEIR_OWN = ("als", "cd", "lbfgs")
+"""Solvers that find how far to go by themselves: lr is 1, the whole step, and there is no momentum."""
 
 _STEPS = (
     "n_epochs",
@@ -56,17 +62,19 @@ class Config:
     loss_scale: float = _setting(1.0, "δ in rating units: where pseudo_huber turns from a square to a straight line")
     solver: Solver = _setting(
         "gd",
-        "what minimises Eq. 2: the gradient of a batch (gd), or a step for each rating (sgd)",
+        "what minimises Eq. 2: the gradient of a batch (gd), a step for each rating (sgd), each row's minimiser in "
+        "turn (als), each number's (cd), or quasi-Newton steps (lbfgs)",
     )
     n_factors: int = _setting(32, "K, the length of each factor vector")
-    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30")
+    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30, for als and cd 15")
     lr: float = _setting(
         None,
-        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, 0.005 for sgd",
+        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, 0.005 for "
+        "sgd; the others find their own",
     )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
-    momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd and 0 for sgd")
+    momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd, else 0")
     momentum_form: MomentumForm = _setting(
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
@@ -138,6 +146,23 @@ class Config:
         solver = self.solver
         if solver != "gd" and self.batch_size is not None:
             raise ConfigError(f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or take 'gd'")
+        if solver in STEPS_OF_THEIR_OWN:
+            for name, value, only in (
+                ("lr", self.lr, 1.0),
+                ("lr_decay", self.lr_decay, 1.0),
+                ("lr_schedule", tuple(self.lr_schedule), ()),
+                ("momentum", self.momentum, 0.0),
+            ):
+                if value != only:
+                    raise ConfigError(
+                        f"{name} is {value!r} with solver {solver!r}, which finds its steps itself; leave it out, "
+                        "or take 'gd' or 'sgd'"
+                    )
+        if solver in ("als", "cd") and self.loss != "squared":
+            raise ConfigError(
+                f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
+                "or solver='lbfgs'"
+            )
         if self.step_rule == "adagrad" and solver != "sgd":
             raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:
