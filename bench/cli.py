@@ -170,6 +170,32 @@ def speed(
 
 
 @app.command
+def race(
+    *,
+    data: _Data = "ml-1m",
+    factors: _Factors = "16,64",
+    rounds: Annotated[int, Parameter(help="turns of each system, tuned, to each target")] = 3,
+    out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
+) -> int:
+    """Tune our solvers and the installed peers; time them to the RMSE of each peer's best, and score all on a test."""
+    from bench import kernels
+    from bench import race as course
+
+    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    outcome = course.measure(
+        suite.load_data(data),
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    path = out or OUT / "race.json"
+    result.write_atomically(path, result.to_text(outcome))
+    for line in (*course.summary(outcome), str(path)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0 if outcome["complete"] else 130
+
+
+@app.command
 def figures(
     *,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,

@@ -21,13 +21,16 @@ Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
 StepRule = Literal["momentum", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "gd": {"n_epochs": 100, "lr": 50.0, "momentum": 0.9},
-    "sgd": {"n_epochs": 30, "lr": 0.005, "momentum": 0.0},
-    "als": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
-    "cd": {"n_epochs": 15, "lr": 1.0, "momentum": 0.0},
-    "lbfgs": {"n_epochs": 100, "lr": 1.0, "momentum": 0.0},
+    "gd": {"n_epochs": 100, "lr": 50.0, "lr_decay": 1.0, "momentum": 0.9},
+    "sgd": {"n_epochs": 50, "lr": 0.01, "lr_decay": 0.95, "momentum": 0.0},
+    "als": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0},
+    "cd": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0},
+    "lbfgs": {"n_epochs": 100, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0},
 }
 """What a setting is when it is not given, where that depends on the solver."""
+
+ADAGRAD_DEFAULTS: Mapping[str, Any] = {"lr": 0.05, "lr_decay": 1.0}
+"""Those of ``step_rule="adagrad"``, whose steps shrink by themselves."""
 
 STEPS_OF_THEIR_OWN = ("als", "cd", "lbfgs")
 """Solvers that find how far to go by themselves: lr is 1, the whole step, and there is no momentum."""
@@ -66,11 +69,11 @@ class Config:
         "turn (als), each number's (cd), or quasi-Newton steps (lbfgs)",
     )
     n_factors: int = _setting(32, "K, the length of each factor vector")
-    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 30, for als and cd 15")
+    n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 50, for als and cd 15")
     lr: float = _setting(
         None,
-        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, 0.005 for "
-        "sgd; the others find their own",
+        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, for sgd 0.01 "
+        "(adagrad 0.05); the others find their own",
     )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
@@ -81,10 +84,12 @@ class Config:
     step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
-    init_scale: float | None = _setting(None, "σ, or the upper end of uniform; by default 0.1, or 11/K for uniform")
+    init_scale: float | None = _setting(
+        None, "σ, or the upper end of uniform; by default 0.1, for sgd 0.01, and 11/K for uniform"
+    )
     dtype: DType = _setting("float32", "precision of parameters and gradients; losses add up in float64")
     seed: int = _setting(0, "seed of the start and of every permutation")
-    lr_decay: float = _setting(1.0, "factor on lr after every epoch")
+    lr_decay: float = _setting(None, "factor on lr after every epoch; by default 1, for sgd 0.95")
     lr_schedule: tuple[tuple[int, float], ...] = _setting(
         (), "(epoch, factor) pairs: from that epoch on, lr is lr·factor"
     )
@@ -105,7 +110,8 @@ class Config:
             ("step_rule", StepRule),
         ):
             choose(name, getattr(self, name), get_args(allowed))
-        for name, default in SOLVER_DEFAULTS[self.solver].items():
+        defaults = {**SOLVER_DEFAULTS[self.solver], **(ADAGRAD_DEFAULTS if self.step_rule == "adagrad" else {})}
+        for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
         _whole("n_factors", self.n_factors, 1)
@@ -172,6 +178,15 @@ class Config:
         """The same model, objective and start with another solver, at that solver's defaults."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_STEPS, "solver")}
         return Config(**kept, solver=solver)
+
+    @property
+    def start_scale(self) -> float:
+        """σ of the factors' start in √rating units, or the upper end of uniform ones."""
+        if self.init_scale is not None:
+            return self.init_scale
+        if self.init == "uniform":
+            return 11.0 / self.n_factors
+        return 0.01 if self.solver == "sgd" else 0.1
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

@@ -103,16 +103,14 @@ def start(train: Ratings, config: Config) -> Params:
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:
-    scale = config.init_scale
     if config.init == "uniform":
-        return rng.uniform(0.0, 11.0 / config.n_factors if scale is None else scale, shape)
+        return rng.uniform(0.0, config.start_scale, shape)
     if config.init == "mean":
         # Eq. 25: E[p·q] = K (a/2)² = μ for U(0, a) factors; the sign of μ is all that a plain start cannot match.
         return rng.uniform(0.0, 2.0 * np.sqrt(max(mean, 0.0) / config.n_factors), shape)
-    sigma = 0.1 if scale is None else scale
     if config.init == "normal":
-        return rng.normal(0.0, sigma, shape)
-    return _truncated(rng, shape, sigma)
+        return rng.normal(0.0, config.start_scale, shape)
+    return _truncated(rng, shape, config.start_scale)
 
 
 def _truncated(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> Float[np.ndarray, "rows K"]:

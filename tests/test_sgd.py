@@ -145,6 +145,7 @@ def test_smaller_steps_settle_nearer_to_a_stationary_point(penalty: Any) -> None
     for lr, n_epochs in ((0.01, 600), (0.001, 6000)):
         config = Config(
             solver="sgd", n_factors=2, n_epochs=n_epochs, lr=lr, reg=reg, penalty=penalty, dtype="float64",
+            lr_decay=1.0, init_scale=0.1,
         )  # fmt: skip
         seen = gradients.gradient(fit(train, config).params, full_batch(train, config), config)
         norms.append(np.sqrt(sum(float((g**2).sum()) for g in seen.gradient.values())))

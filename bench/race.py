@@ -1,0 +1,363 @@
+"""How soon and how far each system gets, tuned: seconds to the RMSE of a peer's best settings, and the final RMSE.
+
+``python -m bench race`` writes version 1 of:
+    schema, schema_version, created, git, code, machine, gpu, packages, environment
+    problem {data, n_users, n_items, n_train, n_valid, n_test, noise_floor}
+    complete: whether every system had all its turns
+    rows [{system, n_factors, status, reason, tried [{settings, curve}], best {settings, epochs, rmse},
+           final {rmse, mae, rmse_all}}]
+    targets [{peer, n_factors, rmse}]
+    times [{system, target, n_factors, threads, settings, reason, seconds, median_s}]
+    ratios [{system, target, n_factors, threads, ratio}]
+    baselines {mean, bias-only}: RMSE on the test pairs
+
+All settings of a grid are tried on a validation split carved from the training side; a curve is [epochs, seconds, RMSE]
+of it. The best point's RMSE is the peer's target. Then, round by round, every system runs again with the settings that
+took it to the target soonest, and ``seconds`` are of training until its validation RMSE is no higher than that; ours
+count the laying out of the ratings as well, a peer's do not count what its adapter converts. The test pairs are scored
+once, by a fit of the best settings on training and validation pairs together. A ratio is our median over the peer's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import machine, result, worker
+from bench.cases import Case
+from bench.launch import Json, Launch, in_fresh_process
+from bench.peers.run import Settings, fit_peer
+from bench.suite import Data
+from mf_numpy import Config, Holdout, Ratings, model, random_split
+from mf_numpy.baselines import mean_and_bias_scores
+from mf_numpy.engine import State
+from mf_numpy.errors import ConfigError
+from mf_numpy.metrics import score
+from mf_numpy.solvers import engine_for
+
+SCHEMA, VERSION = "mf-race", 1
+LIMIT = 600.0
+"""Seconds of one fit of a peer."""
+
+Say = Callable[[str], None]
+FitPeer = Callable[..., Json]
+
+
+@dataclass(frozen=True)
+class Racer:
+    """Who takes part: a solver of ours or a peer, the settings it is tuned over, and where its curve has points.
+
+    Attributes:
+        name: what it is called.
+        grid: settings to try; of ours fields of `Config`, of a peer lr and reg.
+        epochs: numbers of epochs at which it is scored.
+        solver, peer: which of ours, or which peer; one of the two is empty.
+    """
+
+    name: str
+    grid: tuple[Mapping[str, Any], ...]
+    epochs: tuple[int, ...]
+    solver: str = ""
+    peer: str = ""
+
+
+def _grid(**values: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
+
+
+RACERS = (
+    Racer(
+        "mf_numpy sgd",
+        _grid(lr=(0.01, 0.02), lr_decay=(0.9, 0.95), reg=(0.03, 0.05, 0.07), init_scale=(0.001, 0.01)),
+        tuple(range(1, 81)),
+        solver="sgd",
+    ),
+    Racer("LIBMF", _grid(lr=(0.05, 0.1, 0.2), reg=(0.02, 0.03, 0.05, 0.08)), (5, 10, 20, 40), peer="libmf"),
+    Racer("Cornac", _grid(lr=(0.005, 0.01, 0.02), reg=(0.02, 0.04, 0.06, 0.1)), tuple(range(1, 81)), peer="cornac"),
+)
+
+
+@dataclass
+class _Track:
+    """What all turns share."""
+
+    folder: Path
+    launch: Launch
+    peers: FitPeer
+    n_factors: int
+    threads: int
+    parts: dict[str, tuple[Ratings, Holdout]] = field(default_factory=dict)
+
+    def put(self, name: str, train: Ratings, held_out: Holdout) -> None:
+        """Have a problem ready under a name."""
+        self.parts[name] = train, held_out
+        worker.save_data(self.folder / f"{name}.npz", train, held_out)
+
+    def run(self, racer: Racer, settings: Mapping[str, Any], part: str, epochs: tuple[int, ...], until: float) -> Json:
+        """``status``, ``reason`` and ``points`` [{epochs, seconds, rmse, mae, rmse_all}] of one training."""
+        if racer.solver:
+            config = {"solver": racer.solver, "n_factors": self.n_factors, "n_epochs": max(epochs)} | dict(settings)
+            order = {"config": config, "epochs": epochs, "until": until, "threads": self.threads}
+            out, _ = self.launch(Case("race", "numba", "cpu", "float32"), order | {"data": f"{part}.npz"}, self.folder)
+            return out
+        train, held_out = self.parts[part]
+        asked = Settings(n_factors=self.n_factors, threads=self.threads, n_epochs=max(epochs), **settings)
+        return self.peers(racer.peer, train, held_out, asked, epochs=epochs, limit=LIMIT)
+
+
+def measure(
+    data: Data,
+    *,
+    factors: tuple[int, ...] = (16, 64),
+    threads: int | None = None,
+    rounds: int = 3,
+    racers: tuple[Racer, ...] = RACERS,
+    launch: Launch | None = None,
+    peers: FitPeer = fit_peer,
+    say: Say = lambda text: None,
+) -> Json:
+    """Tune every racer, race them to the peers' best, score their final RMSE.
+
+    Ctrl-C keeps what is done.
+
+    Args:
+        data: its validation side is the test here.
+        threads: of every system; by default every core.
+        rounds: turns of each system in the race.
+        launch, peers: how our processes and the peers' are started.
+
+    Raises:
+        ConfigError: no round, or a K or number of threads below 1.
+    """
+    threads = machine.usable_cores() if threads is None else threads
+    if rounds < 1 or not factors or min(*factors, threads) < 1:
+        raise ConfigError(f"rounds {rounds}, factors {factors} and threads {threads} came; each must be 1 or larger")
+    start = launch or partial(in_fresh_process, module="bench.race")
+    split = random_split(data.train, valid=0.1, seed=1)
+    rows: list[Json] = []
+    targets: list[Json] = []
+    times: dict[tuple[int, str, str], Json] = {}
+    complete = False
+    with tempfile.TemporaryDirectory(prefix="mf-race-") as scratch:
+        try:
+            for k in factors:
+                track = _Track(Path(scratch), start, peers, k, threads)
+                track.put("tune", split.train, split.valid)
+                track.put("final", data.train, data.valid)
+                here = [_tuned(track, racer, say) for racer in racers]
+                rows += here
+                targets += _targets(here, racers)
+                for racer, row in zip(racers, here, strict=True):
+                    row["final"] = _final(track, racer, row, say)
+                for turn in range(rounds):
+                    _round(track, turn, racers, here, [t for t in targets if t["n_factors"] == k], times, say)
+            complete = True
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            say("interrupted: what was measured is kept")
+    for one in times.values():
+        one["median_s"] = statistics.median(one["seconds"]) if one["seconds"] else None
+    cleaned: Json = result.clean(
+        {
+            "schema": SCHEMA,
+            "schema_version": VERSION,
+            **machine.record(threads),
+            "problem": {
+                "data": data.name,
+                "n_users": data.train.n_users,
+                "n_items": data.train.n_items,
+                "n_train": len(split.train),
+                "n_valid": len(split.valid),
+                "n_test": len(data.valid),
+                "noise_floor": data.noise_floor,
+            },
+            "complete": complete,
+            "rows": rows,
+            "targets": targets,
+            "times": list(times.values()),
+            "ratios": list(ratios(list(times.values()))),
+            "baselines": {kind: s.rmse for kind, s in mean_and_bias_scores(data.train, data.valid).items()},
+        }
+    )
+    return cleaned
+
+
+def _tuned(track: _Track, racer: Racer, say: Say) -> Json:
+    """Every point of the grid tried on the validation split, and the best."""
+    row: Json = {"system": racer.name, "n_factors": track.n_factors, "status": "ok", "reason": None, "tried": []}
+    row["final"] = None
+    for settings in racer.grid:
+        shown = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        say(f"tuning K = {track.n_factors}, {racer.name}: {shown}")
+        out = track.run(racer, settings, "tune", racer.epochs, 0.0)
+        if out["status"] == "ok":
+            curve = [[p["epochs"], p["seconds"], p["rmse"]] for p in out["points"]]
+            row["tried"].append({"settings": dict(settings), "curve": curve})
+        else:
+            row |= {"status": out["status"], "reason": out["reason"]}
+            if out["status"] == "not run":
+                break
+    every = [(rmse, epochs, one["settings"]) for one in row["tried"] for epochs, _, rmse in one["curve"]]
+    best = min(every, key=lambda point: point[:2], default=None)
+    row["best"] = None if best is None else {"settings": best[2], "epochs": best[1], "rmse": best[0]}
+    return row
+
+
+def _targets(rows: list[Json], racers: tuple[Racer, ...]) -> list[Json]:
+    return [
+        {"peer": row["system"], "n_factors": row["n_factors"], "rmse": row["best"]["rmse"]}
+        for racer, row in zip(racers, rows, strict=True)
+        if racer.peer and row["best"]
+    ]
+
+
+def _final(track: _Track, racer: Racer, row: Json, say: Say) -> Json | None:
+    """The test pairs' scores by the best settings, trained on training and validation pairs together."""
+    if row["best"] is None:
+        return None
+    say(f"final fit of K = {track.n_factors}, {racer.name}")
+    out = track.run(racer, row["best"]["settings"], "final", (row["best"]["epochs"],), 0.0)
+    if out["status"] != "ok":
+        return {"reason": out["reason"]}
+    return {name: out["points"][-1][name] for name in ("rmse", "mae", "rmse_all")}
+
+
+def _round(
+    track: _Track,
+    turn: int,
+    racers: tuple[Racer, ...],
+    rows: list[Json],
+    targets: list[Json],
+    times: dict[tuple[int, str, str], Json],
+    say: Say,
+) -> None:
+    """One turn of every system that has a way to a target."""
+    for target, (racer, row) in itertools.product(targets, zip(racers, rows, strict=True)):
+        way = soonest(row["tried"], target["rmse"])
+        # A peer runs for its own target: how soon it reaches another's is no question here.
+        if racer.peer and racer.name != target["peer"]:
+            continue
+        k = track.n_factors
+        one = times.setdefault(
+            (k, racer.name, target["peer"]),
+            {"system": racer.name, "target": target["peer"], "n_factors": k, "threads": track.threads}
+            | {
+                "settings": way and way[0],
+                "reason": None if way else "no settings of the grid reach it",
+                "seconds": [],
+            },
+        )
+        if way is None:
+            continue
+        say(f"round {turn + 1}: K = {k}, {racer.name} to the RMSE {target['rmse']:.4f} of {target['peer']}")
+        settings, n_epochs = way
+        # Runs differ a little where threads share rows without locks: a few epochs more, stopped at the target.
+        last = n_epochs if racer.peer else 2 * n_epochs
+        at = tuple(e for e in racer.epochs if e <= last)
+        if racer.peer and len(racer.epochs) < max(racer.epochs):
+            at = (n_epochs,)
+        out = track.run(racer, settings, "tune", at, target["rmse"])
+        if out["status"] != "ok":
+            one["reason"] = out["reason"]
+            continue
+        reached = [p["seconds"] for p in out["points"] if p["rmse"] <= target["rmse"]]
+        # A peer that falls short of its own best by a hair this time has still run its settings to their end.
+        one["seconds"].append(reached[0] if reached or not racer.peer else out["points"][-1]["seconds"])
+
+
+def soonest(tried: list[Json], rmse: float) -> tuple[Json, int] | None:
+    """Settings and epochs that took the fewest seconds to an RMSE no higher than `rmse`; None where none got there."""
+    ways = [
+        (seconds, epochs, one["settings"])
+        for one in tried
+        for epochs, seconds, reached in one["curve"]
+        if reached <= rmse
+    ]
+    if not ways:
+        return None
+    _, epochs, settings = min(ways, key=lambda way: way[:2])
+    return settings, epochs
+
+
+def ratios(times: list[Json]) -> Iterator[Json]:
+    """Our median seconds to each target over those of the peer whose best it is."""
+    for mine, other in itertools.product(times, times):
+        same = all(mine[key] == other[key] for key in ("target", "n_factors", "threads"))
+        if not same or other["system"] != mine["target"] or mine["system"] == mine["target"]:
+            continue
+        if mine["median_s"] and other["median_s"]:
+            yield {key: mine[key] for key in ("system", "target", "n_factors", "threads")} | {
+                "ratio": mine["median_s"] / other["median_s"]
+            }
+
+
+def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+    """The process's answer for one of our solvers: its points, until the validation RMSE is at or below ``until``."""
+    train, valid = worker.load_data(folder / order["data"])
+    config = Config(**order["config"])
+    engine = engine_for(config, "numba")
+    for _warm_up in (True, False):
+        points: list[Json] = []
+        began = time.perf_counter()
+        whole = engine.load(train, config)
+        state = engine.start(State(model.start(train, config)), whole, config)
+        spent = time.perf_counter() - began
+        for epoch in range(1, 2 if _warm_up else config.n_epochs + 1):
+            began = time.perf_counter()
+            for batch in engine.batches(whole, epoch, config):
+                state = engine.step(state, batch, config)
+            state = engine.next_epoch(state)
+            spent += time.perf_counter() - began
+            if epoch in order["epochs"]:
+                found = score(engine.export(state).params, valid, train.mean, engine.predict)
+                points.append({"epochs": epoch, "seconds": spent, "rmse": found.rmse, "mae": found.mae})
+                points[-1]["rmse_all"] = found.rmse_all
+                if found.rmse <= order["until"] or _risen(points):
+                    break
+    return {"status": "ok", "reason": None, "points": points}, {}
+
+
+def _risen(points: list[Json], patience: int = 4) -> bool:
+    """Whether the best of the points is so long ago that none better will come."""
+    best = min(range(len(points)), key=lambda k: float(points[k]["rmse"]))
+    return len(points) - 1 - best >= patience
+
+
+def summary(outcome: Json) -> list[str]:
+    """Final RMSEs and seconds to the targets, for a terminal."""
+    out = [f"{'K':>4}  {'system':18}{'best valid':>11}{'test RMSE':>11}   settings"]
+    for row in outcome["rows"]:
+        if row["best"] is None:
+            out.append(f"{row['n_factors']:4}  {row['system']:18}  {row['status']}: {row['reason']}")
+            continue
+        final, best = row["final"] or {}, row["best"]
+        shown = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
+        test = f"{final['rmse']:11.4f}" if "rmse" in final else f"{'–':>11}"
+        out.append(
+            f"{row['n_factors']:4}  {row['system']:18}{best['rmse']:11.4f}{test}   {shown}, {best['epochs']} epochs"
+        )
+    found = {(r["system"], r["target"], r["n_factors"]): r["ratio"] for r in outcome["ratios"]}
+    out += ["", f"{'K':>4}  {'system':18}{'target of':>10}{'seconds':>9}   over the peer's"]
+    for one in outcome["times"]:
+        begin = f"{one['n_factors']:4}  {one['system']:18}{one['target']:>10}"
+        if one["median_s"] is None:
+            out.append(f"{begin}   {one['reason']}")
+            continue
+        ratio = found.get((one["system"], one["target"], one["n_factors"]))
+        out.append(f"{begin}{one['median_s']:9.2f}   {'' if ratio is None else f'{ratio:.2f}'}".rstrip())
+    baselines = ", ".join(f"{kind} {rmse:.4f}" for kind, rmse in outcome["baselines"].items())
+    out.append(f"test RMSE of predicting {baselines}")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1:], run_case))
