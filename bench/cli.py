@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -39,6 +39,9 @@ def run(
     only: Annotated[
         str, Parameter(help=f"comma-separated backends of {', '.join(BACKENDS)}; the reference always runs")
     ] = "",
+    roof: Annotated[
+        bool, Parameter(name="--roofline", help="measure how near the kernels come to this machine's limit, too")
+    ] = True,
     out: Annotated[Path, Parameter(help="folder for result.json and report.html", show_default=False)] = OUT,
 ) -> int:
     """Check every backend for equality with float64 NumPy, time it, and write a report.
@@ -56,6 +59,8 @@ def run(
         only=tuple(name.strip() for name in only.split(",") if name.strip()),
         say=lambda text: progress.print(text, style="dim", markup=False),
     )
+    if roof and suite_name != "smoke" and "full" in outcome["problems"] and not outcome["interrupted"]:
+        outcome["roofline"] = _roofline(suite.load_data(data, suite_name), outcome, progress)
     paths = suite.write(outcome, out)
     # A pipe has no width of its own, and the table would be folded at 80 columns.
     if not console.is_terminal:
@@ -66,6 +71,23 @@ def run(
         console.print(str(path), soft_wrap=True, markup=False)
     console.print(outcome["verdict"], soft_wrap=True, markup=False, style="bold")
     return suite.exit_code(outcome)
+
+
+def _roofline(data: suite.Data, outcome: dict[str, Any], progress: Console) -> dict[str, Any] | None:
+    """The part of the result that `bench.kernels` measures, or None after Ctrl-C."""
+    from bench import kernels
+
+    try:
+        found = kernels.measure(
+            data.train,
+            data.name,
+            factors=(outcome["problems"]["full"]["config"]["n_factors"],),
+            samples=5,
+            say=lambda text: progress.print(text, style="dim", markup=False),
+        )
+    except KeyboardInterrupt:
+        return None
+    return {key: found[key] for key in ("caches", "levels", "peaks", "problem", "rows", "others_busy_cores")}
 
 
 @app.command

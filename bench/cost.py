@@ -71,13 +71,17 @@ def of_kernel(kernel: str, n_factors: int, dtype: str, *, rows: int, n_ratings: 
     """Work of one call of a Numba kernel divided by the N ratings; gradient and update together are `per_rating`'s.
 
     Args:
-        kernel: ``gradient`` (J, ∇J and penalty), ``update`` (velocity and parameters) or ``predict``.
+        kernel: ``gradient`` (J, ∇J and penalty), ``update`` (velocity and parameters), ``predict`` or ``sgd`` (a pass
+            of plain single steps, Eq. 29).
         n_factors, dtype, rows, n_ratings: as for `per_rating`.
 
     gradient: a rating as `per_rating` has it; once an iteration, of each row's K + 1 numbers, the sum is written, and
         the penalty reads parameter and sum and writes the gradient: 4 operations and 4 s bytes.
     update: of each number, gradient, velocity and parameter are read and the last two written: 5 operations, 5 s.
     predict: 2K + 3 operations; both indices (2·4), p_u, q_i and the biases (2 (K + 1) s) read, r̂ written (s).
+    sgd: 2K for p·q, 4 for the error, 3 for ℓ and E, 3 for each of the 2 (K + 1) numbers and 2 for the biases' pulls;
+        both places (2·2) and the rating (s), 2 (K + 1) numbers read and written, two pulls read. Once a pass, the
+        penalty reads each row's K + 1 numbers, 2 operations each.
     """
     s = {"float32": 4, "float64": 8}[dtype]
     k = n_factors
@@ -86,6 +90,7 @@ def of_kernel(kernel: str, n_factors: int, dtype: str, *, rows: int, n_ratings: 
         "gradient": Cost(6 * k + 9 + 4 * once, 4 + s + 3 * k * s + 3 * s + 4 * once * s),
         "update": Cost(5 * once, 5 * once * s),
         "predict": Cost(2 * k + 3, 8 + 2 * (k + 1) * s + s),
+        "sgd": Cost(2 * k + 7 + 6 * (k + 1) + 2 + 2 * once, 4 + s + 4 * (k + 1) * s + 2 * s + once * s),
     }[kernel]
 
 

@@ -18,9 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from bench import roof_figure
+from bench.canvas import Theme
+
 Json = dict[str, Any]
 
 INK, GRID = "#010203", "#040506"
+HUES = ("#3f88d8", "#dd7f1f", "#2fa36f", "#c9508f")
 COLOURS = {"loops": "#8b8f98", "numpy": "#3f88d8", "numba": "#dd7f1f", "torch": "#c9508f", "cuda": "#2fa36f"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -63,6 +67,8 @@ def pictures(result: Json) -> list[Picture]:
     drifting = [row for row in full if row["difference"] and not _is_reference(row)]
     if drifting:
         made.append(_drift(drifting))
+    if result.get("roofline"):
+        made.append(_roofline(result["roofline"]))
     return made
 
 
@@ -165,6 +171,20 @@ def _drift(rows: list[Json]) -> Picture:
     about = "Largest relative difference of the parameters from float64 NumPy, against the step. At the last step: "
     about += "; ".join(f"{_name(r)} {r['dtype']} {_number(r['difference']['params'], '.1e')}" for r in rows)
     return _picture("Drift from the reference", about + ".", draw, "drift")
+
+
+def _roofline(found: Json) -> Picture:
+    n = max(row["threads"] for row in found["rows"])
+    rows = [row for row in found["rows"] if (row["threads"], row["dtype"]) == (n, "float32")]
+    about = (
+        "GFLOP/s of each kernel against its operations a byte, beside what this machine's caches, memory and "
+        f"multiply-adds allow; float32, {n} thread{'s' * (n > 1)}. Share of the bound that each reaches: "
+    )
+    about += "; ".join(f"{row['kernel']} {row['share']:.0%} of {row['place']}" for row in rows) + "."
+    if (found["others_busy_cores"] or 0.0) > 0.25:
+        about += f" Others kept {found['others_busy_cores']:.2f} cores busy meanwhile: not to be trusted."
+    svg = roof_figure.draw(found, Theme("report", INK, INK, GRID, "#ffffff", HUES))
+    return Picture("How near the machine's limit", about, _inline(svg, "roofline", "Roofline", about))
 
 
 def _picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:

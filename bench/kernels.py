@@ -9,7 +9,8 @@
            timing, gflops_per_s, gbytes_per_s, bound (flops or bytes), share (of the bound, 0 to 1)}]
 
 A kernel's line is that of the nearest place which holds what it comes back to: for gradient and prediction the item
-rows (and, of the gradient, a thread's own sums of them), for the update all that it passes over.
+rows (and, of the gradient, a thread's own sums of them), for single steps a share of the items and a group of users,
+for the update all that it passes over.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,15 @@ from bench.cases import Case, as_holdout
 from bench.launch import Json, Launch, in_fresh_process
 from mf_numpy import Config, Ratings, kernels, model
 from mf_numpy.batch import full_batch
+from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
+from mf_numpy.kernels.grid import USERS_AT_ONCE, side_of
+from mf_numpy.solvers import engine_for
 
 SCHEMA, VERSION = "mf-roofline", 1
 FACTORS = (16, 64)
 DTYPES = ("float32", "float64")
-KERNELS = ("gradient", "update", "predict")
+KERNELS = ("gradient", "update", "predict", "sgd")
 
 Say = Callable[[str], None]
 
@@ -111,10 +116,15 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
     tensors = params.tensors()
     # With a step of almost nothing the parameters stay what they are, however often it is timed.
     velocity = kernels.update(tensors, None, seen.gradient, 1e-30, config)
+    single = replace(config.with_solver("sgd"), lr=1e-30)
+    sgd = engine_for(single, "numba")
+    dealt = sgd.load(train, single)
+    state = sgd.start(State(params), dealt, single)
     calls: dict[str, Callable[[], object]] = {
         "gradient": lambda: kernels.gradient(params, batch, config, room),
         "update": lambda: kernels.update(tensors, velocity, seen.gradient, 1e-30, config),
         "predict": lambda: kernels.predict(params, batch.users, batch.items),
+        "sgd": lambda: sgd.step(state, dealt, single),
     }
     taken: dict[tuple[str, int], list[float]] = {(name, n): [] for name in calls for n in threads}
     with roofline.threads_kept():
@@ -136,8 +146,13 @@ def place(row: Json, lines: Json, train: Ratings) -> Json:
     k, dtype, n = row["n_factors"], row["dtype"], row["threads"]
     rows = train.n_users + train.n_items
     work = cost.of_kernel(row["kernel"], k, dtype, rows=rows, n_ratings=len(train))
-    numbers = {"gradient": 2 * train.n_items, "predict": train.n_items, "update": 3 * rows / n}[row["kernel"]]
-    resident = round(numbers * (k + 1) * (4 if dtype == "float32" else 8))
+    back_to = {
+        "gradient": 2 * train.n_items,
+        "predict": train.n_items,
+        "sgd": train.n_items / side_of(train) + USERS_AT_ONCE,
+        "update": 3 * rows / n,
+    }
+    resident = round(back_to[row["kernel"]] * (k + 1) * (4 if dtype == "float32" else 8))
     of_threads = [level for level in lines["levels"] if level["threads"] == n]
     level = next(x for x in of_threads if x["bytes_per_thread"] is None or x["bytes_per_thread"] >= resident)
     peak = next(x["gflops_per_s"] for x in lines["peaks"] if (x["dtype"], x["threads"]) == (dtype, n))

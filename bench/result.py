@@ -10,6 +10,7 @@ Top level of version 1:
     rows [{problem, backend, device, dtype, status: ok|FAILED|not run, reason, check, warm_up, samples_ms, timing,
            cost, history, final, difference, peak_memory_bytes, peak_cuda_bytes, threads, pools, gpu,
            others_busy_cores}]
+    roofline {caches, levels, peaks, problem, rows, others_busy_cores} as in `bench.kernels`, where it was measured
 
 Numbers that are not finite are null. Nothing in it names a person, a host or a folder.
 """

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.canvas import LIGHT, Json, Theme, svg_of
 
-MARKS = {"gradient": "o", "update": "s", "predict": "^"}
+MARKS = {"gradient": "o", "update": "s", "predict": "^", "sgd": "D"}
 
 
 def draw(outcome: Json, theme: Theme = LIGHT) -> str:
@@ -30,7 +30,7 @@ def _panels(figure: Figure, theme: Theme, outcome: Json) -> None:
         for number, row in enumerate(rows):
             where = row["flops_per_rating"] / row["bytes_per_rating"], row["gflops_per_s"]
             label = f"{row['kernel']}: {row['share']:.0%} of {row['place']}"
-            style = {"marker": MARKS[row["kernel"]], "color": theme.hues[number], "linestyle": "none"}
+            style = {"marker": MARKS[row["kernel"]], "color": theme.hues[number % len(theme.hues)], "linestyle": "none"}
             axes.plot(*where, markersize=8, label=label, **style)
         axes.set_title(f"K = {k}, float32, {n} thread{'s' * (n > 1)}", loc="left")
         axes.set_xlabel("flops a byte (Eq. 27)")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cost, kernels, machine, roofline, suite
+from bench import cost, figures, kernels, machine, roofline, suite
 from bench.cases import Case
 from mf_numpy import Config, ConfigError, Ratings, model
 from mf_numpy.planted import PlantedConfig, planted
@@ -80,11 +80,25 @@ def test_a_kernel_works_from_the_nearest_place_that_holds_what_it_comes_back_to(
     row = {"dtype": "float32", "threads": 1, "timing": {"median_ms": 1.0, "ratings_per_s": 2_000.0}}
     # (K + 1) · 4 bytes = 80 a row: 30 rows of Q; as many of their sums; 70 rows three times over.
     expected = {"predict": (2_400, "L1"), "gradient": (4_800, "L1"), "update": (16_800, "memory")}
+    # A share of 30 // 4 items, as the table is small, and a group of 32 users.
+    expected["sgd"] = (80 * 30 // 4 + 80 * 32, "L1")
     for kernel, (resident, place) in expected.items():
         found = kernels.place(row | {"kernel": kernel, "n_factors": 19}, lines, ratings)
         assert (found["resident_bytes"], found["place"]) == (resident, place)
     found = kernels.place(row | {"kernel": "gradient", "n_factors": 20}, lines, ratings)
     assert (found["resident_bytes"], found["place"], found["bound"]) == (5_040, "L2", "flops")
+
+
+def test_the_report_shows_it(tiny_machine: Any, train: Ratings) -> None:
+    found = kernels.measure(train, "planted", factors=(4,), samples=5, launch=_here)
+    nothing: Json = {"rows": [], "roofline": found}
+    (picture,) = figures.pictures(nothing)
+    assert figures.pictures({"rows": []}) == []
+    for row in found["rows"]:
+        if row["dtype"] == "float32":
+            assert f"{row['kernel']} {row['share']:.0%} of {row['place']}" in picture.about
+            assert f"{row['kernel']}: {row['share']:.0%} of {row['place']}" in picture.svg
+    assert "currentColor" in picture.svg and figures.INK not in picture.svg
 
 
 def test_timing_leaves_the_parameters_what_they_were(tiny_machine: Any, train: Ratings) -> None:
