@@ -169,12 +169,12 @@ class Config:
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
             )
-        for name, value, default, only in (
+        for name, given, default, owner in (
             ("inner_sweeps", self.inner_sweeps, 1, "cd"),
             ("history_size", self.history_size, 10, "lbfgs"),
         ):
-            if value != default and solver != only:
-                raise ConfigError(f"{name} is {value} with solver {solver!r}; leave it out, or take {only!r}")
+            if given != default and solver != owner:
+                raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
         if self.step_rule == "adagrad" and solver != "sgd":
             raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:

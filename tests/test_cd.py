@@ -12,6 +12,7 @@ import pytest
 
 from mf_numpy import Config, Ratings, curvature, fit, gradients, model
 from mf_numpy.batch import Batch, full_batch
+from mf_numpy.engine import Backend
 from mf_numpy.errors import ConfigError
 from mf_numpy.model import Params
 from mf_numpy.objective import objective, penalty_weights
@@ -28,11 +29,11 @@ def _ratings(m: int = 40, n: int = 30, size: int = 600, seed: int = 0) -> Rating
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def n_threads() -> Iterator[int]:
     """Passes here are tiny: on a busy machine, waiting for a second thread would take longer than they do."""
     before = numba.get_num_threads()
     numba.set_num_threads(1)
-    yield
+    yield before
     numba.set_num_threads(before)
 
 
@@ -46,7 +47,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def _config(**settings: Any) -> Config:
-    return Config(**{"solver": "cd", "n_factors": 3, "n_epochs": 3, "dtype": "float64"} | settings)
+    given: dict[str, Any] = {"solver": "cd", "n_factors": 3, "n_epochs": 3, "dtype": "float64"}
+    return Config(**given | settings)
 
 
 def _norm_of_gradient(params: Params, train: Ratings, config: Config) -> float:
@@ -171,12 +173,12 @@ def test_it_comes_to_rest_where_the_gradient_is_0(settings: dict[str, Any]) -> N
     assert _norm_of_gradient(end, train, config) < 1e-10
 
 
-def test_bits_are_those_of_one_thread() -> None:
-    if numba.config.NUMBA_NUM_THREADS == 1:
+def test_bits_are_those_of_one_thread(n_threads: int) -> None:
+    if n_threads == 1:
         pytest.skip("Numba has one thread here")
     train, config = _ratings(300, 200, 20_000), _config(n_factors=9, dtype="float32", inner_sweeps=2)
     one = fit(train, config)
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(n_threads)
     more = fit(train, config)
     assert [r.objective for r in one.history] == [r.objective for r in more.history]
     for name, theta in one.params.tensors().items():
@@ -203,8 +205,9 @@ def test_rows_without_ratings() -> None:
 
 def test_partners_of_0_and_no_penalty_leave_a_number_as_it_is() -> None:
     config = _config(init_scale=0.0, reg=0.0)
-    for backend in ("numba", "loops"):
-        result = fit(_ratings(), config, backend=backend)  # type: ignore[arg-type]
+    backends: tuple[Backend, ...] = ("numba", "loops")
+    for backend in backends:
+        result = fit(_ratings(), config, backend=backend)
         assert not result.params.P.any() and not result.params.Q.any()
         assert result.params.b is not None and np.isfinite(result.params.b).all()
 

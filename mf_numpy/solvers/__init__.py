@@ -12,6 +12,7 @@ from mf_numpy.config import Config
 from mf_numpy.engine import Backend, Engine, NumpyEngine
 from mf_numpy.errors import ConfigError, choose
 from mf_numpy.solvers.cd import CdEngine
+from mf_numpy.solvers.lbfgs import LbfgsEngine
 from mf_numpy.solvers.sgd import SgdEngine
 
 Make = Callable[[Backend], Engine[Any]]
@@ -35,4 +36,5 @@ _SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
     "gd": (("numba", "numpy", "loops"), NumpyEngine),
     "sgd": (("numba", "loops"), SgdEngine),
     "cd": (("numba", "loops"), CdEngine),
+    "lbfgs": (("numba", "numpy", "loops"), LbfgsEngine),
 }

@@ -103,13 +103,13 @@ class CdEngine:
         by_user = train.csr
         users = train.users[by_user.order]
         by_item = compress(by_user.indices, users, train.n_items)
-        sides = []
+        sides: list[Side] = []
         for view, weights, n_others in ((by_user, w_u, train.n_items), (by_item, w_i, train.n_users)):
             ridge = len(train) * config.reg * weights
             e = aligned_empty((len(train),), config.numpy_dtype)
             sides.append(Side(view.indptr, _small(view.indices, n_others), _bounds(view.indptr), weights, ridge, e))
         values = train.values[by_user.order].astype(config.numpy_dtype)
-        return TwoOrders(*sides, values, _small(by_item.order, len(train)))
+        return TwoOrders(sides[0], sides[1], values, _small(by_item.order, len(train)))
 
     def start(self, state: State, whole: TwoOrders, config: Config) -> CdState:
         tensors = {name: np.ascontiguousarray(theta.T) for name, theta in state.params.tensors().items()}
@@ -148,7 +148,7 @@ def _small(index: Array, size: int) -> Array:
 def _bounds(indptr: Array) -> Array:
     """Where chunks of about equally many ratings begin and end; set by the data alone."""
     goals = np.arange(CHUNKS + 1) * indptr[-1] // CHUNKS
-    bounds = np.searchsorted(indptr, goals)
+    bounds: Array = np.searchsorted(indptr, goals)
     # Rows without ratings at either end belong to a chunk, too.
     bounds[0], bounds[-1] = 0, len(indptr) - 1
     return bounds
