@@ -41,6 +41,8 @@ _STEPS = (
     "momentum",
     "momentum_form",
     "step_rule",
+    "inner_sweeps",
+    "history_size",
     "batch_size",
     "lr_decay",
     "lr_schedule",
@@ -82,6 +84,8 @@ class Config:
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
     step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
+    inner_sweeps: int = _setting(1, "of cd: how often each factor's users and items are minimised in turn in an epoch")
+    history_size: int = _setting(10, "of lbfgs: the number of steps it remembers; each costs two copies of all numbers")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(
@@ -118,6 +122,8 @@ class Config:
         _whole("n_epochs", self.n_epochs, 0)
         _whole("seed", self.seed, 0)
         _whole("eval_every", self.eval_every, 1)
+        _whole("inner_sweeps", self.inner_sweeps, 1)
+        _whole("history_size", self.history_size, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
         if self.patience is not None:
@@ -169,6 +175,12 @@ class Config:
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
             )
+        for name, given, default, owner in (
+            ("inner_sweeps", self.inner_sweeps, 1, "cd"),
+            ("history_size", self.history_size, 10, "lbfgs"),
+        ):
+            if given != default and solver != owner:
+                raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
         if self.step_rule == "adagrad" and solver != "sgd":
             raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:

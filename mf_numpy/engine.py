@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from mf_numpy.ratings import Ratings
 
 Backend = Literal["loops", "numpy", "numba"]
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,17 @@ class Engine(Protocol[S]):
 
     def export(self, state: S) -> State:
         """A copy in NumPy arrays, sharing no memory with the state."""
+
+
+@runtime_checkable
+class SelfEnding(Protocol[S_contra]):
+    """What an engine has besides `Engine` when it may come to an end by itself, or holds what must be let go."""
+
+    def ended(self, state: S_contra) -> str | None:
+        """Why there is no step from here, which makes a fit ``converged``; None while there is."""
+
+    def close(self, state: S_contra) -> None:
+        """Let go what the state holds; called once, however the fit ends, and maybe in the middle of a step."""
 
 
 class NumpyEngine:

@@ -14,7 +14,7 @@ import numpy as np
 from mf_numpy import model
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
-from mf_numpy.engine import Backend, Engine, State
+from mf_numpy.engine import Backend, Engine, SelfEnding, State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import score
 from mf_numpy.ratings import Ratings
@@ -107,12 +107,18 @@ def run(
                 best = here
             asked = callback(record) if callback else None
             reason = _reason_to_stop(history, config)
+            if reason is None and isinstance(engine, SelfEnding):
+                why = engine.ended(state)
+                reason = ("converged", why) if why else None
             if asked or reason:
                 status, message = reason or ("stopped", f"the callback asked to stop after epoch {record.epoch}")
                 break
     except KeyboardInterrupt:
         history = [record for record in history if record.epoch <= here.epoch]
         status, message = "stopped", f"interrupted; the parameters after epoch {here.epoch} are kept"
+    finally:
+        if isinstance(engine, SelfEnding):
+            engine.close(state)
     # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
     if status != "diverged" and here.epoch > first.epoch and not _predicts(engine, here, train):
         status, message = "diverged", _diverged(history[-1], good, config)
