@@ -10,7 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from mf_numpy.kernels import lanes
 from mf_numpy.kernels.lanes import Row
@@ -18,11 +18,13 @@ from mf_numpy.kernels.lanes import Row
 _INT32 = ir.IntType(32)
 
 
+@register_jitable
 def lanes_of(form: int, size: int) -> int:
     """Numbers of `size` bytes in one vector."""
     return (form >> 12 & 0xFFF) // size
 
 
+@register_jitable
 def rows_of(form: int) -> int:
     """R: 8 where there are 32 registers, else 4."""
     return 8 if (form >> 12 & 0xFFF) == 64 else 4
