@@ -38,6 +38,7 @@ _STEPS = (
     "momentum",
     "momentum_form",
     "step_rule",
+    "cg_steps",
     "batch_size",
     "lr_decay",
     "lr_schedule",
@@ -79,6 +80,11 @@ class Config:
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
     step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
+    cg_steps: int | None = _setting(
+        None,
+        "of als: conjugate-gradient steps for each row, from where it is; by default rows are solved exactly, by "
+        "Cholesky",
+    )
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(None, "σ, or the upper end of uniform; by default 0.1, or 11/K for uniform")
@@ -114,6 +120,8 @@ class Config:
         _whole("eval_every", self.eval_every, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
+        if self.cg_steps is not None:
+            _whole("cg_steps", self.cg_steps, 1)
         if self.patience is not None:
             _whole("patience", self.patience, 1)
         _number("lr", self.lr, above=0.0)
@@ -163,6 +171,8 @@ class Config:
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
             )
+        if self.cg_steps is not None and solver != "als":
+            raise ConfigError(f"cg_steps is {self.cg_steps} with solver {solver!r}; leave it out, or take 'als'")
         if self.step_rule == "adagrad" and solver != "sgd":
             raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:

@@ -41,6 +41,11 @@ def chunks(indptr: Array, n_factors: int) -> Array:
     return bounds.astype(np.int64)
 
 
+def least_pivot(n_factors: int, dtype: Any) -> float:
+    """The share of its diagonal that a pivot must keep: as much as rounding leaves of a singular matrix's."""
+    return float((n_factors + 1) * np.finfo(dtype).eps)
+
+
 @numba.njit(inline="always")
 def _room(n_rows, width, like):  # type: ignore[no-untyped-def]
     """Scratch that begins on a cache line."""

@@ -68,7 +68,9 @@ class _Tile:
 
     def load(self, table, first_row, column):
         for r, v, cell in self.each():
-            self.builder.store(self.builder.load(self._place(table, first_row, column, r, v), align=self.row.size), cell)
+            self.builder.store(
+                self.builder.load(self._place(table, first_row, column, r, v), align=self.row.size), cell
+            )
 
     def add_to(self, table, first_row, column):
         for r, v, cell in self.each():
@@ -281,9 +283,7 @@ def back(typing_context, A, roots, z, x, i0, width, form):
         begin = builder.mul(builder.udiv(first, whole), whole)
         known = _dots(context, builder, row, a, first, out, begin, end, n_rows)
         places = [builder.add(first, context.get_constant(types.intp, r)) for r in range(n_rows)]
-        rest = [
-            builder.fsub(builder.load(right.at(right.data, at)), x) for at, x in zip(places, known, strict=True)
-        ]
+        rest = [builder.fsub(builder.load(right.at(right.data, at)), x) for at, x in zip(places, known, strict=True)]
         for r in reversed(range(n_rows)):
             value = builder.fmul(rest[r], builder.load(inverse.at(inverse.data, places[r])))
             builder.store(value, out.at(out.data, places[r]))
