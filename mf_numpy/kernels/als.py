@@ -11,7 +11,6 @@ import numba
 import numpy as np
 from numba import prange
 
-from mf_numpy.kernels import vector
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.normal import accumulate, ask, back_substitute, copy_row, dots, factor
 from mf_numpy.ratings import Array
