@@ -41,6 +41,7 @@ _STEPS = (
     "momentum",
     "momentum_form",
     "step_rule",
+    "cg_steps",
     "inner_sweeps",
     "history_size",
     "batch_size",
@@ -84,6 +85,11 @@ class Config:
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
     step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
+    cg_steps: int | None = _setting(
+        None,
+        "of als: conjugate-gradient steps for each row, from where it is; by default rows are solved exactly, by "
+        "Cholesky",
+    )
     inner_sweeps: int = _setting(1, "of cd: how often each factor's users and items are minimised in turn in an epoch")
     history_size: int = _setting(10, "of lbfgs: the number of steps it remembers; each costs two copies of all numbers")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
@@ -126,6 +132,8 @@ class Config:
         _whole("history_size", self.history_size, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
+        if self.cg_steps is not None:
+            _whole("cg_steps", self.cg_steps, 1)
         if self.patience is not None:
             _whole("patience", self.patience, 1)
         _number("lr", self.lr, above=0.0)
@@ -176,6 +184,7 @@ class Config:
                 "or solver='lbfgs'"
             )
         for name, given, default, owner in (
+            ("cg_steps", self.cg_steps, None, "als"),
             ("inner_sweeps", self.inner_sweeps, 1, "cd"),
             ("history_size", self.history_size, 10, "lbfgs"),
         ):

@@ -13,7 +13,7 @@ import numpy as np
 
 from mf_numpy import model
 from mf_numpy.batch import Batch
-from mf_numpy.config import Config
+from mf_numpy.config import STEPS_OF_THEIR_OWN, Config
 from mf_numpy.engine import Backend, Engine, SelfEnding, State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import score
@@ -187,9 +187,12 @@ def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status,
 
 def _diverged(record: EpochRecord, good: State, config: Config) -> str:
     other = f", or lower momentum (now {config.momentum:g})" if config.momentum else ""
+    remedy = f"Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
+    if config.solver in STEPS_OF_THEIR_OWN:
+        remedy = f"Raise reg (now {config.reg:g})"
     return (
         f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
-        f"kept. Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
+        f"kept. {remedy}"
     )
 
 

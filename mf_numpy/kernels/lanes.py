@@ -74,7 +74,7 @@ def _row(builder, row, vectors):
     return out
 
 
-def _call(builder, name, result, arguments):
+def call(builder, name, result, arguments):
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
@@ -89,18 +89,18 @@ def _pointers(context, builder, row, signature, arguments):
     return [builder.bitcast(cgutils.pointer_add(builder, first, o), row.vector.as_pointer()) for o in offsets]
 
 
-def _splat(builder, vector, number):
+def splat(builder, vector, number):
     """The number in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(nothing, number, _INT32(0))
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, vector.count), [0] * vector.count))
 
 
-def _multiply_add(builder, row, a, b, c):
-    return _call(builder, f"llvm.fmuladd.{row.suffix}", row.vector, [a, b, c])
+def multiply_add(builder, row, a, b, c):
+    return call(builder, f"llvm.fmuladd.{row.suffix}", row.vector, [a, b, c])
 
 
-def _sum_of_lanes(builder, vector):
+def sum_of_lanes(builder, vector):
     lanes = vector.type.count
     while lanes > 1:
         half = lanes // 2
@@ -124,7 +124,7 @@ def load(typing_context, table, at, form):
             vectors.append(builder.load(last, align=row.size))
         else:
             given = [last, _INT32(row.size), row.mask, ir.Constant(row.vector, [0.0] * row.lanes)]
-            vectors.append(_call(builder, f"llvm.masked.load.{row.suffix}.p0", row.vector, given))
+            vectors.append(call(builder, f"llvm.masked.load.{row.suffix}.p0", row.vector, given))
         return _row(builder, row, vectors)
 
     return row(table, at, form), emit
@@ -141,7 +141,7 @@ def store(typing_context, table, at, row):
             builder.store(vectors[-1], last, align=row.size)
         else:
             given = [vectors[-1], last, _INT32(row.size), row.mask]
-            _call(builder, f"llvm.masked.store.{row.suffix}.p0", ir.VoidType(), given)
+            call(builder, f"llvm.masked.store.{row.suffix}.p0", ir.VoidType(), given)
         return context.get_dummy_value()
 
     return types.void(table, at, row), emit
@@ -153,8 +153,8 @@ def dot(typing_context, a, b):
         first, *others = zip(*(_vectors(builder, a, x) for x in arguments), strict=True)
         total = builder.fmul(*first)
         for x, y in others:
-            total = _multiply_add(builder, a, x, y, total)
-        return _sum_of_lanes(builder, total)
+            total = multiply_add(builder, a, x, y, total)
+        return sum_of_lanes(builder, total)
 
     return a.dtype(a, b), emit
 
@@ -162,9 +162,9 @@ def dot(typing_context, a, b):
 @intrinsic
 def add(typing_context, row, scale, other):
     def emit(context, builder, signature, arguments):
-        scales = _splat(builder, row.vector, context.cast(builder, arguments[1], signature.args[1], row.dtype))
+        scales = splat(builder, row.vector, context.cast(builder, arguments[1], signature.args[1], row.dtype))
         pairs = zip(_vectors(builder, row, arguments[2]), _vectors(builder, row, arguments[0]), strict=True)
-        return _row(builder, row, [_multiply_add(builder, row, scales, x, y) for x, y in pairs])
+        return _row(builder, row, [multiply_add(builder, row, scales, x, y) for x, y in pairs])
 
     return row(row, scale, other), emit
 
@@ -172,7 +172,7 @@ def add(typing_context, row, scale, other):
 @intrinsic
 def scale(typing_context, row, number):
     def emit(context, builder, signature, arguments):
-        factor = _splat(builder, row.vector, context.cast(builder, arguments[1], signature.args[1], row.dtype))
+        factor = splat(builder, row.vector, context.cast(builder, arguments[1], signature.args[1], row.dtype))
         return _row(builder, row, [builder.fmul(factor, x) for x in _vectors(builder, row, arguments[0])])
 
     return row(row, number), emit
@@ -182,7 +182,7 @@ def scale(typing_context, row, number):
 def add_squares(typing_context, row, other):
     def emit(context, builder, signature, arguments):
         pairs = zip(*(_vectors(builder, row, x) for x in arguments), strict=True)
-        return _row(builder, row, [_multiply_add(builder, row, y, y, x) for x, y in pairs])
+        return _row(builder, row, [multiply_add(builder, row, y, y, x) for x, y in pairs])
 
     return row(row, other), emit
 
@@ -190,9 +190,9 @@ def add_squares(typing_context, row, other):
 @intrinsic
 def over_root(typing_context, row, other, floor):
     def emit(context, builder, signature, arguments):
-        least = _splat(builder, row.vector, context.cast(builder, arguments[2], signature.args[2], row.dtype))
+        least = splat(builder, row.vector, context.cast(builder, arguments[2], signature.args[2], row.dtype))
         pairs = zip(*(_vectors(builder, row, x) for x in arguments[:2]), strict=True)
-        roots = ((x, _call(builder, f"llvm.sqrt.{row.suffix}", row.vector, [y])) for x, y in pairs)
+        roots = ((x, call(builder, f"llvm.sqrt.{row.suffix}", row.vector, [y])) for x, y in pairs)
         return _row(builder, row, [builder.fdiv(x, builder.fadd(root, least)) for x, root in roots])
 
     return row(row, other, floor), emit
@@ -207,7 +207,7 @@ def prefetch(typing_context, table, at, form):
         # One of each cache line; to be written, and to be kept in the nearest cache.
         for pointer in pointers[:: max(1, 64 // (row.lanes * row.size))]:
             given = [builder.bitcast(pointer, ir.IntType(8).as_pointer()), _INT32(1), _INT32(3), _INT32(1)]
-            _call(builder, "llvm.prefetch.p0", ir.VoidType(), given)
+            call(builder, "llvm.prefetch.p0", ir.VoidType(), given)
         return context.get_dummy_value()
 
     return types.void(table, at, form), emit

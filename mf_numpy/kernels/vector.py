@@ -113,7 +113,7 @@ def over_root(row: Any, other: Any, floor: Any) -> Any:
     return row
 
 
-def _with_twin(loops: Callable[..., Any], vectors: Callable[..., Any]) -> None:
+def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any]) -> None:
     """Compile `loops` to itself, or to `vectors` where a row comes in registers or the last argument is a form."""
 
     def chosen(*kinds: Any) -> Callable[..., Any]:
@@ -124,12 +124,12 @@ def _with_twin(loops: Callable[..., Any], vectors: Callable[..., Any]) -> None:
     overload(loops, jit_options={"fastmath": FAST}, strict=False, prefer_literal=True)(chosen)
 
 
-_with_twin(load, lambda table, at, form: lanes.load(table, at, form))
-_with_twin(copy, lambda row: row)
-_with_twin(store, lambda table, at, row: lanes.store(table, at, row))
-_with_twin(prefetch, lambda table, at, form: lanes.prefetch(table, at, form))
-_with_twin(dot, lambda a, b: lanes.dot(a, b))
-_with_twin(add, lambda row, factor, other: lanes.add(row, factor, other))
-_with_twin(scale, lambda row, factor: lanes.scale(row, factor))
-_with_twin(add_squares, lambda row, other: lanes.add_squares(row, other))
-_with_twin(over_root, lambda row, other, floor: lanes.over_root(row, other, floor))
+with_twin(load, lambda table, at, form: lanes.load(table, at, form))
+with_twin(copy, lambda row: row)
+with_twin(store, lambda table, at, row: lanes.store(table, at, row))
+with_twin(prefetch, lambda table, at, form: lanes.prefetch(table, at, form))
+with_twin(dot, lambda a, b: lanes.dot(a, b))
+with_twin(add, lambda row, factor, other: lanes.add(row, factor, other))
+with_twin(scale, lambda row, factor: lanes.scale(row, factor))
+with_twin(add_squares, lambda row, other: lanes.add_squares(row, other))
+with_twin(over_root, lambda row, other, floor: lanes.over_root(row, other, floor))

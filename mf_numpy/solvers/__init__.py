@@ -11,6 +11,7 @@ from typing import Any, get_args
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, Engine, NumpyEngine
 from mf_numpy.errors import ConfigError, choose
+from mf_numpy.solvers.als import AlsEngine
 from mf_numpy.solvers.cd import CdEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 from mf_numpy.solvers.sgd import SgdEngine
@@ -35,6 +36,7 @@ def engine_for(config: Config, backend: Backend) -> Engine[Any]:
 _SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
     "gd": (("numba", "numpy", "loops"), NumpyEngine),
     "sgd": (("numba", "loops"), SgdEngine),
+    "als": (("numba", "loops"), AlsEngine),
     "cd": (("numba", "loops"), CdEngine),
     "lbfgs": (("numba", "numpy", "loops"), LbfgsEngine),
 }

@@ -1,0 +1,137 @@
+"""Eq. 26 for every row of one side, in parallel: what alternating least squares is made of.
+
+A row depends on its own ratings alone, which are added up in their order: bits do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+
+from mf_numpy.kernels.compiling import jit, per_form
+from mf_numpy.kernels.normal import accumulate, ask, back_substitute, copy_row, dots, factor
+from mf_numpy.ratings import Array
+
+PANEL_BYTES = 16 << 10
+"""Partner rows that are gathered before they are multiplied: half of the nearest cache."""
+
+AHEAD = 8
+"""Ratings ahead of the one under way whose rows are asked for."""
+
+CHUNKS = 128
+"""Chunks of rows at most."""
+
+
+def panel_rows(width: int, itemsize: int) -> int:
+    """How many rows of W numbers a panel holds, a multiple of 4."""
+    return max(32, min(256, PANEL_BYTES // (width * itemsize) // 4 * 4))
+
+
+def chunks(indptr: Array, n_factors: int) -> Array:
+    """Bounds of chunks of rows that cost about the same, (C + 1,) int64; set by the data and K alone."""
+    # A Cholesky factor costs as much as the products of K / 3 ratings.
+    cost = np.concatenate([[0.0], np.cumsum(np.diff(indptr) + n_factors / 3.0 + 1.0)])
+    cuts = np.linspace(0.0, cost[-1], min(CHUNKS, max(1, len(indptr) - 1)) + 1)
+    bounds = np.searchsorted(cost, cuts)
+    bounds[-1] = len(indptr) - 1
+    return bounds.astype(np.int64)
+
+
+def least_pivot(n_factors: int, dtype: Any) -> float:
+    """The share of its diagonal that a pivot must keep: as much as rounding leaves of a singular matrix's."""
+    return float((n_factors + 1) * np.finfo(dtype).eps)
+
+
+@numba.njit(inline="always")
+def _room(n_rows, width, like):  # type: ignore[no-untyped-def]
+    """Scratch that begins on a cache line."""
+    room = np.empty(n_rows * width + 64 // like.itemsize, like.dtype)
+    skip = (-room.ctypes.data % 64) // like.itemsize
+    return room[skip : skip + n_rows * width].reshape(n_rows, width)
+
+
+@per_form
+def rows_kernel(form: int) -> Any:
+    """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26).
+
+    Where a normal matrix is as good as singular, the row stays and `failed` says so. With `measure`, squares[row] is
+    Σ (r̂ - r)² of the row's ratings before it moved.
+    """
+
+    @jit
+    def kernel(  # type: ignore[no-untyped-def]
+        bounds, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge, n_factors, n_rows, n_panel,
+        least, measure, squares, failed,
+    ):  # fmt: skip
+        width = own.shape[1]
+        for chunk in prange(len(bounds) - 1):
+            A, B, S, F = _room(n_rows, width, own), _room(2, width, own), _room(n_rows, 2, own), _room(8, 8, own)
+            panel, pairs, predicted = _room(n_panel, width, own), _room(n_panel, 2, own), _room(1, n_panel, own)[0]
+            vectors = _room(3, max(width, n_rows), own)
+            roots, z, x = vectors[0], vectors[1], vectors[2, :width]
+            for row in range(bounds[chunk], bounds[chunk + 1]):
+                begin, end = indptr[row], indptr[row + 1]
+                failed[row] = False
+                if measure:
+                    squares[row] = 0
+                if begin == end:
+                    if ridge[row] > 0:
+                        own[row] = 0
+                        if biased:
+                            own_bias[row] = 0
+                    continue
+                A[:] = 0
+                B[:] = 0
+                for k in range(n_rows):
+                    A[k, k] = ridge[row] if k < n_factors else 1
+                sum_t = mu - mu
+                square = 0.0
+                for first in range(begin, end, n_panel):
+                    count = min(n_panel, end - first)
+                    for j in range(count):
+                        ask(table, others[min(first + j + AHEAD, end - 1)], form)
+                        i = others[first + j]
+                        copy_row(panel, j, table, i, form)
+                        t = values[first + j] - mu
+                        if biased:
+                            t -= other_bias[i]
+                        pairs[j, 0], pairs[j, 1] = t, 1
+                        sum_t += t
+                    whole = (count + 3) // 4 * 4
+                    for j in range(count, whole):
+                        panel[j] = 0
+                        pairs[j] = 0
+                    if measure:
+                        dots(panel, own[row], whole, predicted, form)
+                        for j in range(count):
+                            error = predicted[j] - pairs[j, 0]
+                            if biased:
+                                error += own_bias[row]
+                            square += np.float64(error) * np.float64(error)
+                    accumulate(A, B, panel, pairs, whole, form)
+                if measure:
+                    squares[row] = square
+                if not factor(A, B, S, F, roots, least, form):
+                    failed[row] = True
+                    continue
+                bias = mu - mu
+                if biased:
+                    corner = own.dtype.type(end - begin) + ridge[row]
+                    pivot = corner
+                    for k in range(n_rows):
+                        pivot -= S[k, 1] * S[k, 1]
+                        sum_t -= S[k, 0] * S[k, 1]
+                    if not pivot > least * corner:
+                        failed[row] = True
+                        continue
+                    bias = sum_t / pivot
+                    own_bias[row] = bias
+                for k in range(n_rows):
+                    z[k] = S[k, 0] - bias * S[k, 1]
+                back_substitute(A, roots, z, x, form)
+                own[row] = x
+
+    return kernel

@@ -1,0 +1,252 @@
+"""``als``: every user's row to its minimiser given the items (Eq. 26), then every item's given the users."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+
+from mf_numpy import curvature
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.curvature import Side
+from mf_numpy.engine import Backend, State
+from mf_numpy.kernels import als, cg, normal, predict
+from mf_numpy.kernels.gradients import columns
+from mf_numpy.kernels.model import biases
+from mf_numpy.kernels.sgd import norms_kernel
+from mf_numpy.kernels.vector import LOOPS, aligned_empty, form
+from mf_numpy.metrics import Predictor
+from mf_numpy.model import Params
+from mf_numpy.objective import penalty_weights
+from mf_numpy.ratings import Array, Ratings
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One side's rows and their ratings.
+
+    Attributes:
+        indptr: (rows + 1,) int64, where each row's ratings begin.
+        others: (N,) int32, the row of the other side.
+        values: (N,) ratings in the precision of the parameters.
+        bounds: (C + 1,) int64, the chunks of rows that threads take.
+        weights: (rows,) float64, w of Eq. 2.
+    """
+
+    indptr: Array
+    others: Array
+    values: Array
+    bounds: Array
+    weights: Array
+
+
+@dataclass(frozen=True, eq=False)
+class BothSides:
+    """All N ratings, by user and by item."""
+
+    user: Rows
+    item: Rows
+
+    def __len__(self) -> int:
+        return len(self.user.values)
+
+
+@dataclass(frozen=True, eq=False)
+class AlsState:
+    """A point of the trajectory; `step` moves it in place.
+
+    Attributes:
+        params: the parameters; factors are views of the tables.
+        P, Q: (m, W) and (n, W), factors filled up with zeros to whole vectors.
+        epoch: sweeps finished.
+        objective, squared_error: J and Σ (r̂ - r)² before the last sweep.
+    """
+
+    params: Params
+    P: Array
+    Q: Array
+    epoch: int
+    objective: float = math.nan
+    squared_error: float = math.nan
+
+
+class AlsEngine:
+    """Alternating least squares; `mf_numpy.engine.Engine` says what each method does.
+
+    With the backend ``loops`` rows are moved one after the other, in NumPy and in float64.
+    """
+
+    device = "cpu"
+    predict: Predictor = staticmethod(predict)
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend: str = backend
+
+    def load(self, train: Ratings, config: Config) -> BothSides:
+        values = train.values.astype(config.numpy_dtype)
+        pairs = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
+        w_u, w_i = penalty_weights(pairs, config)
+        n_factors = 0 if config.cg_steps else config.n_factors
+        return BothSides(
+            _rows(train.users, train.items, values, w_u, n_factors),
+            _rows(train.items, train.users, values, w_i, n_factors),
+        )
+
+    def start(self, state: State, whole: BothSides, config: Config) -> AlsState:
+        params = state.params
+        shape = LOOPS if self.backend == "loops" else normal.form(config.n_factors)
+        tables = {name: _table(params.tensors()[name], shape) for name in ("P", "Q")}
+        views = {name: table[:, : config.n_factors] for name, table in tables.items()}
+        return AlsState(params.with_tensors(params.tensors() | views), tables["P"], tables["Q"], state.epoch)
+
+    def batches(self, whole: BothSides, epoch: int, config: Config) -> Iterator[BothSides]:
+        yield whole
+
+    def step(self, state: AlsState, batch: BothSides, config: Config) -> AlsState:
+        """A sweep: all users, then all items."""
+        half = _half_in_loops if self.backend == "loops" else _half
+        with np.errstate(over="ignore", invalid="ignore"):
+            penalised = _penalty(state.params, batch, config)
+            squared_error = half(state, batch, "user", config, measure=True)
+            half(state, batch, "item", config, measure=False)
+        return replace(state, objective=squared_error / len(batch) + penalised, squared_error=squared_error)
+
+    def seen(self, state: AlsState) -> tuple[float, float]:
+        return state.objective, state.squared_error
+
+    def next_epoch(self, state: AlsState) -> AlsState:
+        return replace(state, epoch=state.epoch + 1)
+
+    def synchronize(self) -> None:
+        return None
+
+    def export(self, state: AlsState) -> State:
+        return State(state.params.copy(), None, state.epoch)
+
+
+def _rows(rows: Array, others: Array, values: Array, weights: Array, n_factors: int) -> Rows:
+    indptr = np.zeros(len(weights) + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(weights)), out=indptr[1:])
+    out_others, out_values = np.empty_like(others), np.empty_like(values)
+    _deal(rows, others, values, indptr[:-1].copy(), out_others, out_values)
+    return Rows(indptr, out_others, out_values, als.chunks(indptr, n_factors), weights)
+
+
+@numba.njit(cache=True, nogil=True)
+def _deal(rows, others, values, next_of, out_others, out_values):  # type: ignore[no-untyped-def]
+    """Put every rating behind those of its row; `next_of` begins at the rows' beginnings."""
+    for k in range(len(rows)):
+        at = next_of[rows[k]]
+        next_of[rows[k]] += 1
+        out_others[at], out_values[at] = others[k], values[k]
+
+
+def _table(factors: Array, form: int) -> Array:
+    """Factors (rows, K) as a table (rows, W) whose rows are whole vectors."""
+    length, n_factors = factors.shape
+    out = aligned_empty((length, normal.width(n_factors, factors.itemsize, form)), factors.dtype)
+    out[:, :n_factors] = factors
+    out[:, n_factors:] = 0
+    return out
+
+
+def _penalty(params: Params, whole: BothSides, config: Config) -> float:
+    """The second half of Eq. 2."""
+    norms = 0.0
+    for name, theta in params.tensors().items():
+        each = np.empty(len(theta))
+        norms_kernel(columns(theta), (whole.user if name in ("P", "b") else whole.item).weights, each)
+        norms += float(each.sum())
+    return config.reg * norms
+
+
+def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> float:
+    """Move all rows of a side; returns Σ (r̂ - r)² before, with `measure`."""
+    b, c, biased = biases(state.params)
+    rows, own, own_bias, table, other_bias = (
+        (whole.user, state.P, b, state.Q, c) if side == "user" else (whole.item, state.Q, c, state.P, b)
+    )
+    as_type, n_factors = own.dtype.type, config.n_factors
+    ridge = (config.reg * len(whole) * rows.weights).astype(own.dtype)
+    squares, failed = np.zeros(len(own)), np.zeros(len(own), np.bool_)
+    given = (rows.bounds, rows.indptr, rows.others, rows.values, own, own_bias, table, other_bias)
+    if config.cg_steps:
+        cg.steps_kernel(form(n_factors))(
+            *given, as_type(state.params.mu), biased, ridge, config.cg_steps, measure, squares
+        )  # fmt: skip
+        return float(squares.sum())
+    shape = normal.form(n_factors)
+    kernel = als.rows_kernel(shape)
+    kernel(
+        *given, as_type(state.params.mu), biased, ridge, n_factors, normal.n_rows(n_factors, shape),
+        als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
+        measure, squares, failed,
+    )  # fmt: skip
+    for row in np.flatnonzero(failed):
+        _least_squares(state, rows, side, int(row), config)
+    return float(squares.sum())
+
+
+def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -> tuple[Array, Array, Array]:
+    """Of one row, in float64: where it is (D,), its normal matrix (D, D) and the right-hand side of Eq. 26 (D,)."""
+    params = state.params
+    factors, partners = (params.P, params.Q) if side == "user" else (params.Q, params.P)
+    at = slice(rows.indptr[row], rows.indptr[row + 1])
+    here, y = factors[row].astype(np.float64), partners[rows.others[at]].astype(np.float64)
+    left = rows.values[at] - params.mu
+    if params.b is not None and params.c is not None:
+        own, others = (params.b, params.c) if side == "user" else (params.c, params.b)
+        here, y = np.append(here, own[row]), np.column_stack([y, np.ones(len(y))])
+        left = left - others[rows.others[at]]
+    ridge = config.reg * len(rows.values) * rows.weights[row]
+    return here, y.T @ y + ridge * np.eye(y.shape[1]), y.T @ left
+
+
+def _put(params: Params, side: Side, row: int, theta: Array) -> None:
+    factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
+    factors[row] = theta[: factors.shape[1]]
+    if bias is not None:
+        bias[row] = theta[-1]
+
+
+def _least_squares(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -> None:
+    """The shortest minimiser, in float64, of a row whose normal matrix is as good as singular."""
+    _, matrix, right = _normal(state, rows, side, row, config)
+    finite = np.isfinite(matrix).all() and np.isfinite(right).all()
+    theta = np.linalg.lstsq(matrix, right)[0] if finite else np.full(len(right), np.nan)  # Eq. 26
+    _put(state.params, side, row, theta)
+
+
+def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> float:
+    """`_half`, row by row and in float64."""
+    rows = whole.user if side == "user" else whole.item
+    of = np.repeat(np.arange(len(rows.weights)), np.diff(rows.indptr))
+    users, items = (of, rows.others) if side == "user" else (rows.others, of)
+    params = state.params.with_tensors({k: v.astype(np.float64) for k, v in state.params.tensors().items()})
+    pairs = Batch(users, items, rows.values.astype(np.float64), params.shape[:2])
+    before = predict(params, users, items) - pairs.values
+    for row in range(len(rows.weights)):
+        if config.cg_steps:
+            theta = _steps(*_normal(state, rows, side, row, config), config.cg_steps)
+        else:
+            theta = curvature.row_minimiser(params, side, row, pairs, config)
+        _put(state.params, side, row, theta)
+    return float(before @ before)
+
+
+def _steps(x: Array, matrix: Array, right: Array, n_steps: int) -> Array:
+    """`n_steps` conjugate-gradient steps from x towards the solution of matrix x = right."""
+    r = right - matrix @ x
+    p = r.copy()
+    for _ in range(n_steps):
+        bend = p @ matrix @ p
+        if not bend > 0:
+            break
+        step = r @ r / bend  # Eq. 32
+        x, after = x + step * p, r - step * (matrix @ p)
+        p, r = after + (after @ after) / (r @ r) * p, after  # Eq. 32
+    return x
