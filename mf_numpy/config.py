@@ -166,6 +166,8 @@ class Config:
         solver = self.solver
         if solver != "gd" and self.batch_size is not None:
             raise ConfigError(f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or take 'gd'")
+        if self.step_rule == "adagrad" and solver != "sgd":
+            raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if solver in STEPS_OF_THEIR_OWN:
             for name, value, only in (
                 ("lr", self.lr, 1.0),
@@ -190,8 +192,6 @@ class Config:
         ):
             if given != default and solver != owner:
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
-        if self.step_rule == "adagrad" and solver != "sgd":
-            raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if self.step_rule == "adagrad" and self.momentum:
             raise ConfigError(f"step_rule is 'adagrad' with momentum {self.momentum:g}; leave one of them out")
 

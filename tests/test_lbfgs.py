@@ -136,9 +136,11 @@ def test_all_solvers_end_at_the_same_predictions(settings: dict[str, Any]) -> No
     train = _ratings(20, 15, 400, seed=1)
     base = _config(n_factors=5, init_scale=0.5, **settings)
     nesterov: dict[str, Any] = {"n_epochs": 4000, "lr": 0.3, "momentum": 0.9, "momentum_form": "nesterov"}
-    shrinking: dict[str, Any] = {"n_epochs": 1500, "lr": 0.005, "lr_schedule": ((500, 0.1), (1000, 0.01))}
+    shrinking: dict[str, Any] = {"n_epochs": 1500, "lr": 0.005, "lr_decay": 1.0}
+    shrinking["lr_schedule"] = (500, 0.1), (1000, 0.01)
     found = {
         "lbfgs": base,
+        "als": replace(base.with_solver("als"), n_epochs=1000),
         "cd": replace(base.with_solver("cd"), n_epochs=1000),
         "gd": replace(base.with_solver("gd"), **nesterov),
         "sgd": replace(base.with_solver("sgd"), **shrinking),
@@ -148,7 +150,7 @@ def test_all_solvers_end_at_the_same_predictions(settings: dict[str, Any]) -> No
     assert strengths[2] > 0.1 and strengths[4] < 1e-6
     predicted = {name: model.predict(theta, train.users, train.items) for name, theta in params.items()}
     # What is left of the noise of single steps is of the size of the last learning rate.
-    for name, bound in (("cd", 1e-5), ("gd", 1e-5), ("sgd", 0.2)):
+    for name, bound in (("als", 1e-5), ("cd", 1e-5), ("gd", 1e-5), ("sgd", 0.2)):
         assert np.abs(predicted[name] - predicted["lbfgs"]).max() < bound, name
 
 
