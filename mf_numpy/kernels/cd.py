@@ -70,8 +70,9 @@ def factor_kernel(  # type: ignore[no-untyped-def]
 ):
     """Minimise one factor of each row of a side (Eq. 31) into `theta`; where there is nothing to minimise, leave it.
 
-    Sums are in float64, which costs no time here. In a `fresh` pass, the factor's first over this side, `e` loses the part of the factor `last` and gets that of this
-    factor back, as it was: `old`. Arrays with `other` are the other side's, at the places `others`.
+    In a `fresh` pass, the factor's first over this side, `e` loses the part of the factor `last` and gets that of this
+    factor back, as it was: `old`. Arrays with `other` are the other side's, at the places `others`. Sums are in
+    float64, which takes no longer: the pass waits for what it reads.
     """
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
