@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -251,6 +252,18 @@ def test_a_resumed_fit_goes_on_from_where_it_was() -> None:
     assert resumed.history[:6] == first.history and resumed.status == "converged"
     assert resumed.history[6].objective < first.history[-1].objective
     assert _norm_of_gradient(resumed.params, _ratings(), _config()) < 2e-6
+
+
+def test_the_memory_it_takes() -> None:
+    train = _ratings(5000, 2000, 2000)
+    one_copy = 8 * sum(theta.size for theta in model.start(train, _config(n_factors=30)).tensors().values())
+    fit(train, _config(n_factors=30, n_epochs=1))
+    for size in (1, 10):
+        tracemalloc.start()
+        fit(train, _config(n_factors=30, n_epochs=3, history_size=size))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < (2 * size + 30) * one_copy
 
 
 def test_a_longer_memory_takes_fewer_iterations() -> None:

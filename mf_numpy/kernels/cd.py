@@ -71,12 +71,13 @@ def factor_kernel(  # type: ignore[no-untyped-def]
     """Minimise one factor of each row of a side (Eq. 31) into `theta`; where there is nothing to minimise, leave it.
 
     In a `fresh` pass, the factor's first over this side, `e` loses the part of the factor `last` and gets that of this
-    factor back, as it was: `old`. Arrays with `other` are the other side's, at the places `others`.
+    factor back, as it was: `old`. Arrays with `other` are the other side's, at the places `others`. Sums are in
+    float64, which takes no longer: the pass waits for what it reads.
     """
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
             p_last, p_old = last[row], old[row]
-            upper = lower = p_old - p_old
+            upper = lower = 0.0
             # Unsigned places need no check for negative ones.
             begin, end = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
             if fresh:
@@ -92,6 +93,6 @@ def factor_kernel(  # type: ignore[no-untyped-def]
                     q = other[others[k]]
                     upper += e[k] * q
                     lower += q * q
-            total = np.float64(lower) + ridge[row]
-            if total > 0:
-                theta[row] = np.float64(upper) / total  # Eq. 31
+            lower += ridge[row]
+            if lower > 0:
+                theta[row] = upper / lower  # Eq. 31

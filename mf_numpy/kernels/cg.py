@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from mf_numpy.kernels.compiling import jit, per_form
+from mf_numpy.kernels.compiling import jit_in_order, per_form
 from mf_numpy.kernels.vector import add, copy, dot, load, prefetch, scale, store
 
 AHEAD = 8
@@ -21,7 +21,7 @@ def steps_kernel(form: int) -> Any:
     With `measure`, squares[row] is Σ (r̂ - r)² of the row's ratings before it moved.
     """
 
-    @jit
+    @jit_in_order
     def kernel(  # type: ignore[no-untyped-def]
         bounds, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge, n_steps, measure, squares,
     ):  # fmt: skip

@@ -23,6 +23,16 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def jit_in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jit` for sums that must not be reassociated.
+
+    LLVM optimises a kernel that goes to disk once more than the one that runs in the process which compiled it, so
+    that the two may reassociate differently: the bits of a fit would change with the second process.
+    """
+    compiled: Callable[..., Any] = numba.njit(function, parallel=True, cache=_on_disk, nogil=True)
+    return compiled
+
+
 def per_form(make: Callable[..., Any]) -> Callable[..., Any]:
     """Call `make` once for each form, or form and variant: whole numbers that its kernel closes over."""
 

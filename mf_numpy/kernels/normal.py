@@ -39,18 +39,13 @@ def n_rows(n_factors: int, form: int) -> int:
 
 def accumulate(A, B, panel, pairs, count, form):
     """A += panelᵀ panel and B += pairsᵀ panel over `count` rows, a multiple of 4."""
-    for r in range(A.shape[0]):
-        for c in range(r, A.shape[1]):
-            total = A[0, 0] - A[0, 0]
-            for j in range(count):
-                total += panel[j, r] * panel[j, c]
-            A[r, c] += total
-    for e in range(2):
-        for c in range(A.shape[1]):
-            total = A[0, 0] - A[0, 0]
-            for j in range(count):
-                total += pairs[j, e] * panel[j, c]
-            B[e, c] += total
+    for j in range(count):
+        for r in range(A.shape[0]):
+            for c in range(r, A.shape[1]):
+                A[r, c] += panel[j, r] * panel[j, c]
+        for e in range(2):
+            for c in range(A.shape[1]):
+                B[e, c] += pairs[j, e] * panel[j, c]
 
 
 def _accumulate(A, B, panel, pairs, count, form):
@@ -60,11 +55,7 @@ def _accumulate(A, B, panel, pairs, count, form):
     for r in range(0, A.shape[0], rows):
         c = r // lanes * lanes
         while c < width:
-            left = (width - c) // lanes
-            if left >= 3:
-                tiles.add_products(A, r, panel, c, panel, r, count, 3, form)
-                c += 3 * lanes
-            elif left == 2:
+            if width - c >= 2 * lanes:
                 tiles.add_products(A, r, panel, c, panel, r, count, 2, form)
                 c += 2 * lanes
             else:
@@ -117,11 +108,7 @@ def _factor(A, B, S, F, roots, least, form):
             return False
         c = (k // lanes + 1) * lanes
         while c < width:
-            left = (width - c) // lanes
-            if left >= 3:
-                tiles.eliminate(A, F, roots, k, c, 3, form)
-                c += 3 * lanes
-            elif left == 2:
+            if width - c >= 2 * lanes:
                 tiles.eliminate(A, F, roots, k, c, 2, form)
                 c += 2 * lanes
             else:
@@ -187,4 +174,4 @@ for _loops, _vectors in (
     (copy_row, _copy_row),
     (ask, _ask),
 ):
-    vector.with_twin(_loops, _vectors)
+    vector.with_twin(_loops, _vectors, fast=False)

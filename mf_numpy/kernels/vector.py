@@ -113,7 +113,7 @@ def over_root(row: Any, other: Any, floor: Any) -> Any:
     return row
 
 
-def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any]) -> None:
+def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any], fast: bool = True) -> None:
     """Compile `loops` to itself, or to `vectors` where a row comes in registers or the last argument is a form."""
 
     def chosen(*kinds: Any) -> Callable[..., Any]:
@@ -121,7 +121,7 @@ def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any]) -> None:
         form = getattr(kinds[-1], "literal_value", LOOPS)
         return vectors if in_registers or form != LOOPS else loops
 
-    overload(loops, jit_options={"fastmath": FAST}, strict=False, prefer_literal=True)(chosen)
+    overload(loops, jit_options={"fastmath": FAST if fast else False}, strict=False, prefer_literal=True)(chosen)
 
 
 with_twin(load, lambda table, at, form: lanes.load(table, at, form))

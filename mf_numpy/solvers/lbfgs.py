@@ -183,7 +183,7 @@ class LbfgsEngine:
     """Limited-memory BFGS; `mf_numpy.engine.Engine` and `SelfEnding` say what each method does.
 
     An epoch is one iteration, with as many evaluations as its line search takes, mostly one. SciPy's vectors are in
-    float64 and take about 2 `Config.history_size` + 8 times the room of the parameters in that precision; gradients
+    float64 and take about 2 `Config.history_size` + 20 times the room of the parameters in that precision; gradients
     are computed in the precision of the configuration. A resumed fit begins with an empty memory, so that it is not
     the straight one bit for bit.
     """
