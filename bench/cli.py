@@ -165,7 +165,9 @@ def roofline(
 def speed(
     *,
     data: _Data = "planted-anime",
-    only: Annotated[str, Parameter(help="comma-separated contests: gradient, sgd")] = "gradient,sgd",
+    only: Annotated[
+        str, Parameter(help="comma-separated contests: gradient, sgd, als, als-cg")
+    ] = "gradient,sgd,als,als-cg",
     factors: _Factors = "16,64",
     rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
     out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,

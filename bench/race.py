@@ -80,6 +80,12 @@ RACERS = (
         tuple(range(1, 81)),
         solver="sgd",
     ),
+    Racer(
+        "mf_numpy als",
+        _grid(reg=(0.03, 0.05, 0.07, 0.1), init_scale=(0.01, 0.1)),
+        tuple(range(1, 41)),
+        solver="als",
+    ),
     Racer("LIBMF", _grid(lr=(0.05, 0.1, 0.2), reg=(0.02, 0.03, 0.05, 0.08)), (5, 10, 20, 40), peer="libmf"),
     Racer("Cornac", _grid(lr=(0.005, 0.01, 0.02), reg=(0.02, 0.04, 0.06, 0.1)), tuple(range(1, 81)), peer="cornac"),
 )

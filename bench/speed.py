@@ -7,8 +7,9 @@
     rows [{contest, system, n_factors, threads, status, reason, samples_ms, timing, about, others_busy_cores}]
     ratios [{contest, system, against, n_factors, threads, ratio, low, high}]
 
-A contest is ``gradient`` (a full-batch iteration, against the same in SciPy's sparse products) or ``sgd`` (a pass of
-single-rating steps). Systems take turns, round by round, each turn a process of its own. A ratio is how many times as
+A contest is ``gradient`` (a full-batch iteration, against the same in SciPy's sparse products), ``sgd`` (a pass of
+single-rating steps), ``als`` (all users' and all items' rows, solved exactly) or ``als-cg`` (the same by 3 conjugate
+gradient steps a row). Systems take turns, round by round, each turn a process of its own. A ratio is how many times as
 long the other's median epoch takes; low and high are its quartiles over all pairs of rounds.
 """
 
@@ -47,7 +48,7 @@ TimePeer = Callable[..., Json]
 
 @dataclass(frozen=True)
 class System:
-    """Who takes part in a contest: a solver of ours on a backend, or a peer with settings of its own."""
+    """Who takes part in a contest: a solver of ours on a backend, or a peer; each with settings of its own."""
 
     name: str
     solver: str = ""
@@ -66,6 +67,19 @@ CONTESTS: dict[str, tuple[System, ...]] = {
         System("LIBMF, 10 bins", peer="libmf", extra=(("nr_bins", 10),)),
         System("LIBMF, 20 bins", peer="libmf", extra=(("nr_bins", 20),)),
         System("Cornac", peer="cornac"),
+    ),
+    "als": (
+        System("mf_numpy als", "als", "numba"),
+        System("cmfrec", peer="cmfrec", extra=(("use_cg", False),)),
+        System("LensKit", peer="lenskit"),
+        System("implicit", peer="implicit", extra=(("use_cg", False),)),
+        System("Buffalo, LDLT", peer="buffalo", extra=(("optimizer", "ldlt"),)),
+    ),
+    "als-cg": (
+        System("mf_numpy als, CG", "als", "numba", extra=(("cg_steps", 3),)),
+        System("cmfrec, CG", peer="cmfrec", extra=(("use_cg", True),)),
+        System("implicit, CG", peer="implicit", extra=(("use_cg", True),)),
+        System("Buffalo, CG", peer="buffalo", extra=(("optimizer", "manual_cg"),)),
     ),
 }
 
@@ -136,6 +150,7 @@ def measure(
 
 def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: Launch) -> Json:
     order = {"solver": system.solver, "backend": system.backend, "n_factors": n_factors, "threads": threads}
+    order["extra"] = dict(system.extra)
     began = machine.clock()
     outcome, _ = launch(Case("speed", system.backend, "cpu", "float32"), order | {"data": "data.npz"}, folder)
     return outcome | {"others_busy_cores": machine.others_busy(began, machine.clock())}
@@ -189,7 +204,7 @@ def ratios(rows: list[Json]) -> Iterator[Json]:
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     """The process's answer: samples of our solver's epochs after the first, which compiles."""
     train, _ = worker.load_data(folder / order["data"])
-    config = Config(solver=order["solver"], n_factors=order["n_factors"])
+    config = Config(solver=order["solver"], n_factors=order["n_factors"], **order["extra"])
     engine = engine_for(config, order["backend"])
     began = time.perf_counter()
     whole = engine.load(train, config)

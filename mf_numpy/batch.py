@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 
 from mf_numpy.config import Config
 from mf_numpy.ratings import Array, Ratings
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What the penalty needs to know of a batch, whatever its layout; see `Batch`."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def values(self) -> Array: ...
+    @property
+    def user_counts(self) -> Array: ...
+    @property
+    def item_counts(self) -> Array: ...
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -178,7 +178,7 @@ GRADIENT = (
     ),
     Fault(
         name="last-chunk-dropped",
-        function="mf_numpy.kernels.layout:blocks",
+        function="mf_numpy.kernels.layout:_laid",
         right="goals = low + np.arange(chunks + 1) * (high - low) // chunks",
         wrong="goals = low + np.arange(chunks + 1) * (high - low) // (chunks + 1)",
         origin="C chunks have C + 1 bounds; divided by the number of bounds, the last chunk goes to nobody.",

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Inexact
 
 from mf_numpy import losses
-from mf_numpy.batch import Batch
+from mf_numpy.batch import Batch, Counted
 from mf_numpy.config import Config
 from mf_numpy.model import Params, Tensors, predict
 from mf_numpy.ratings import Array
 
 
-def penalty_weights(batch: Batch, config: Config) -> tuple[Inexact[np.ndarray, " m"], Inexact[np.ndarray, " n"]]:
+def penalty_weights(batch: Counted, config: Config) -> tuple[Inexact[np.ndarray, " m"], Inexact[np.ndarray, " n"]]:
     """w_u (m,) and w_i (n,) of Eq. 2: all 1, or n_u/N and n_i/N (Eq. 8)."""
     m, n = batch.shape
     if config.penalty == "total":

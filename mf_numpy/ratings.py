@@ -110,7 +110,7 @@ class Layout:
     Attributes:
         indptr: (rows + 1,) int64, right past 2**31 ratings.
         indices: (N,) the other side's index of each rating.
-        order: (N,) int64; position in the original arrays of each rating of this view.
+        order: (N,) int32, or int64 past 2**31 ratings; position in the original arrays of each rating of this view.
     """
 
     indptr: Array
@@ -122,7 +122,7 @@ def compress(rows: Array, others: Array, n_rows: int) -> Layout:
     """Sort pairs by row, stably (equal rows keep their order), into a `Layout`."""
     indptr = np.zeros(n_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    order = np.argsort(rows, kind="stable").astype(np.int64, copy=False)
+    order = np.argsort(rows, kind="stable").astype(np.int32 if len(rows) < 2**31 else np.int64, copy=False)
     return Layout(indptr, others[order], order)
 
 
@@ -197,6 +197,11 @@ class Ratings:
     def n_items(self) -> int:
         """n, the number of items (with or without ratings)."""
         return len(self.item_ids)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return self.n_users, self.n_items
 
     @property
     def density(self) -> float:

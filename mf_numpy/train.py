@@ -25,6 +25,9 @@ from mf_numpy.split import Holdout
 Callback = Callable[[EpochRecord], bool | None]
 S = TypeVar("S")
 
+_PAIRS_AT_ONCE = 1 << 20
+"""Pairs that are predicted together where nobody needs them all."""
+
 
 def init(train: Ratings, config: Config) -> State:
     """The trajectory's first point: drawn parameters (Eq. 25), no velocity, epoch 0."""
@@ -78,22 +81,24 @@ def run(
     catalogue = Catalogue.of(train)
     # A diverged run went one epoch back, past the last row of its history.
     history = [record for record in resume.history if record.epoch <= resume.state.epoch] if resume else []
-    first = resume.state if resume else init(train, config)
-    point = State(first.params.copy(), first.velocity and {k: v.copy() for k, v in first.velocity.items()}, first.epoch)
-    best = State(resume.params, epoch=_best_epoch(history, config)) if resume else point
+    first = resume.state.epoch if resume else 0
+    best = State(resume.params, epoch=_best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
-    state = engine.start(point, whole, config)
+    state = engine.start(_copied(resume.state) if resume else init(train, config), whole, config)
 
     status: Status = "max_epochs"
     message = f"ran all {config.n_epochs} epochs"
     ended_before = _reason_to_stop(history, config) if history else None
     if ended_before:
         status, message = ended_before
-    # `good` is the last point from which an epoch's objective was finite; `here` is where this epoch began.
+    # `good` is the last point whose objective is known to be finite; `here` is where this epoch began.
     good = here = engine.export(state)
     try:
         while here.epoch < config.n_epochs and not ended_before:
             state, record = _epoch(engine, state, whole, here.epoch + 1, config)
+            if math.isfinite(record.objective):
+                # Which frees the one before, ere another copy is made.
+                good = here
             ended = engine.export(state)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
                 record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, catalogue.mean))
@@ -101,7 +106,7 @@ def run(
                 status, message = "diverged", _diverged(record, good, config)
                 here = good
                 break
-            good, here = here, ended
+            here = ended
             history.append(record)
             if config.patience and _best_epoch(history, config) == record.epoch:
                 best = here
@@ -120,15 +125,21 @@ def run(
         if isinstance(engine, SelfEnding):
             engine.close(state)
     # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
-    if status != "diverged" and here.epoch > first.epoch and not _predicts(engine, here, train):
+    if status != "diverged" and here.epoch > first and not _predicts(engine, here, train):
         status, message = "diverged", _diverged(history[-1], good, config)
         here = good
-    params = best.params if config.patience and status != "diverged" else here.params
-    if config.patience and status != "diverged":
+    params = here.params
+    if best is not None and config.patience and status != "diverged":
+        params = best.params
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
     return FitResult(
         params, config, tuple(history), status, message, engine.backend, engine.device, catalogue, here
     )  # fmt: skip
+
+
+def _copied(state: State) -> State:
+    velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}
+    return State(state.params.copy(), velocity, state.epoch)
 
 
 def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) -> tuple[S, EpochRecord]:
@@ -160,8 +171,12 @@ def _valid_rmse(engine: Engine[S], point: State, valid: Holdout, mean: float) ->
 def _predicts(engine: Engine[S], point: State, train: Ratings) -> bool:
     """Whether the parameters predict a number, whose square is one too, for every training pair."""
     with np.errstate(over="ignore", invalid="ignore"):
-        predicted = engine.predict(point.params, train.users, train.items)
-        return bool(np.isfinite(predicted * predicted).all())
+        for begin in range(0, len(train), _PAIRS_AT_ONCE):
+            part = slice(begin, begin + _PAIRS_AT_ONCE)
+            predicted = engine.predict(point.params, train.users[part], train.items[part])
+            if not np.isfinite(predicted * predicted).all():
+                return False
+    return True
 
 
 def _best_epoch(history: list[EpochRecord], config: Config) -> int:

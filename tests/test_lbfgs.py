@@ -107,15 +107,15 @@ def test_backends_take_the_same_steps() -> None:
 def test_the_objective_seen_is_that_before_the_iteration(settings: dict[str, Any], backend: Any) -> None:
     train, config = _ratings(12, 9, 60), _config(**settings)
     engine = LbfgsEngine(backend)
-    whole = engine.load(train, config)
+    whole, batch = engine.load(train, config), full_batch(train, config)
     state = engine.start(init(train, config), whole, config)
     rel = 1e-12 if config.dtype == "float64" else 1e-5
     for _ in range(6):
         before = engine.export(state).params
         state = engine.next_epoch(engine.step(state, whole, config))
         seen, squared_error = engine.seen(state)
-        wrong = model.predict(before, whole.users, whole.items) - whole.values
-        assert seen == pytest.approx(objective(before, whole, config), rel=rel)
+        wrong = model.predict(before, batch.users, batch.items) - batch.values
+        assert seen == pytest.approx(objective(before, batch, config), rel=rel)
         assert squared_error == pytest.approx(float(wrong @ wrong), rel=rel)
     engine.close(state)
 

@@ -159,11 +159,11 @@ class Workspace:
     squares: Array
 
 
-def workspace(params: Params, batch: Batch, per_block: int | None = None) -> Workspace:
+def workspace(params: Params, batch: Batch | Blocks, per_block: int | None = None) -> Workspace:
     """Room for `gradient` over batches of this shape.
 
     Args:
-        batch: one that is sorted by user is laid out here, and may be dropped then.
+        batch: one that is sorted by user is laid out here, unless it comes so.
         per_block: items of a block, by default what `layout.items_per_block` says.
     """
     _, n, n_factors = params.shape
@@ -171,10 +171,13 @@ def workspace(params: Params, batch: Batch, per_block: int | None = None) -> Wor
     sizes = {name: theta.shape for name, theta in params.tensors().items()}
     grads = {name: aligned_empty(shape, dtype) for name, shape in sizes.items()}
     norms = {name: np.empty(shape[0]) for name, shape in sizes.items()}
-    if batch.indptr is None:
+    if isinstance(batch, Batch) and batch.indptr is None:
         none, nothing = np.empty((0, 0, n_factors), dtype), np.empty((0, 0))
         return Workspace(grads, norms, None, nothing, nothing.ravel(), none, nothing, nothing, nothing)
-    laid = blocks(batch, per_block or items_per_block(n, n_factors, dtype.itemsize))
+    if isinstance(batch, Blocks):
+        laid = batch
+    else:
+        laid = blocks(batch, per_block or items_per_block(n, n_factors, dtype.itemsize))
     n_blocks, chunks = laid.first_rating.shape
     parts = aligned_empty((chunks, laid.items_per_block, n_factors), dtype)
     return Workspace(
@@ -183,7 +186,7 @@ def workspace(params: Params, batch: Batch, per_block: int | None = None) -> Wor
     )  # fmt: skip
 
 
-def gradient(params: Params, batch: Batch, config: Config, room: Workspace | None = None) -> Evaluation:
+def gradient(params: Params, batch: Batch | Blocks, config: Config, room: Workspace | None = None) -> Evaluation:
     """J and ∇J over the batch (Eq. 2 to 4); the twin of `mf_numpy.gradients.gradient`.
 
     The gradient arrays belong to `room` and are overwritten by the next call that is given it.
@@ -192,6 +195,7 @@ def gradient(params: Params, batch: Batch, config: Config, room: Workspace | Non
     if room.blocks is not None:
         loss, squared_error = _sums_of_blocks(params, room.blocks, config, room)
     else:
+        assert isinstance(batch, Batch)
         loss, squared_error = _sums_of_pairs(params, batch, config, room.gradient)
     w_u, w_i = penalty_weights(batch, config)
     as_type = params.P.dtype.type

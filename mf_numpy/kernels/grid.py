@@ -76,43 +76,51 @@ def grid(train: Ratings, config: Config, side: int | None = None) -> Grid:
     bounds = np.zeros(side * side * groups + 1, np.int64)
     users, items = np.empty(len(train), index), np.empty(len(train), index)
     values = np.empty(len(train), config.numpy_dtype)
-    draws = rng.integers(0, 1 << 32, len(train), dtype=np.uint32)
     _deal(
         train.users, train.items, train.values, place_u, place_i, share_u, share_i, user_bounds, item_bounds,
-        groups, bounds, users, items, values, draws,
+        groups, bounds, users, items, values,
     )  # fmt: skip
+    for block in range(side * side):
+        of_groups = bounds[block * groups : (block + 1) * groups + 1]
+        draws = rng.integers(0, 1 << 32, of_groups[-1] - of_groups[0], dtype=np.uint32)
+        _shuffle(of_groups, draws, users, items, values)
     return Grid(user_of, item_of, user_bounds, item_bounds, bounds[::groups].copy(), users, items, values)
 
 
 @numba.njit(cache=True, nogil=True)
 def _deal(  # type: ignore[no-untyped-def]
     users, items, values, place_u, place_i, share_u, share_i, user_bounds, item_bounds, groups,
-    bounds, out_users, out_items, out_values, draws,
+    bounds, out_users, out_items, out_values,
 ):  # fmt: skip
-    """Sort the ratings by block and group of users, then shuffle each group by the draws (Fisher and Yates)."""
+    """Sort the ratings by block and group of users; `bounds` receives where each group begins."""
     side = len(user_bounds) - 1
-    group_of = np.empty(len(users), np.int32)
     for k in range(len(users)):
         u, i = place_u[users[k]], place_i[items[k]]
         block = share_u[u] * side + share_i[i]
-        group_of[k] = block * groups + (u - user_bounds[share_u[u]]) // USERS_AT_ONCE
-        bounds[group_of[k] + 1] += 1
+        bounds[block * groups + (u - user_bounds[share_u[u]]) // USERS_AT_ONCE + 1] += 1
     for group in range(len(bounds) - 1):
         bounds[group + 1] += bounds[group]
     next_of = bounds[:-1].copy()
     for k in range(len(users)):
         u, i = place_u[users[k]], place_i[items[k]]
-        at = next_of[group_of[k]]
-        next_of[group_of[k]] += 1
+        block = share_u[u] * side + share_i[i]
+        group = block * groups + (u - user_bounds[share_u[u]]) // USERS_AT_ONCE
+        at = next_of[group]
+        next_of[group] += 1
         out_users[at] = u - user_bounds[share_u[u]]
         out_items[at] = i - item_bounds[share_i[i]]
         out_values[at] = values[k]
+
+
+@numba.njit(cache=True, nogil=True)
+def _shuffle(bounds, draws, users, items, values):  # type: ignore[no-untyped-def]
+    """Shuffle each group of one block by a draw a rating (Fisher and Yates)."""
     for group in range(len(bounds) - 1):
         begin = bounds[group]
         for left in range(bounds[group + 1] - begin, 1, -1):
             a = begin + left - 1
             # A draw of 32 bits is a fraction of `left`.
-            b = begin + np.int64((np.uint64(draws[a]) * np.uint64(left)) >> np.uint64(32))
-            out_users[a], out_users[b] = out_users[b], out_users[a]
-            out_items[a], out_items[b] = out_items[b], out_items[a]
-            out_values[a], out_values[b] = out_values[b], out_values[a]
+            b = begin + np.int64((np.uint64(draws[a - bounds[0]]) * np.uint64(left)) >> np.uint64(32))
+            users[a], users[b] = users[b], users[a]
+            items[a], items[b] = items[b], items[a]
+            values[a], values[b] = values[b], values[a]

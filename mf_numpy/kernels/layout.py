@@ -8,12 +8,14 @@ A rating takes 2 bytes for the item within its block and its value, 6 or 10 in a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
 
 from mf_numpy.batch import Batch
-from mf_numpy.ratings import Array
+from mf_numpy.config import Config
+from mf_numpy.ratings import Array, Ratings
 
 BLOCK_BYTES = 128 << 10
 """Factors and gradients of a block of items, chosen by measurement: see ``bench/results``."""
@@ -26,6 +28,9 @@ WIDE_ROW_BYTES = 128
 
 CHUNKS = 64
 """Chunks of a block at most. What they cost in sums to be added up stays below a twentieth of the work."""
+
+FEW_CHUNKS = 16
+"""Chunks that a block may have whatever its sums take; more of them take no more room than twice the parameters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,7 @@ class Blocks:
         seg_bounds: (B, C + 1) int64, the segments of each chunk.
         first_rating: (B, C) int64, where each chunk's ratings begin.
         items_per_block: of all blocks but the last, which may have fewer.
+        user_counts, item_counts: (m,) and (n,), n_u and n_i.
     """
 
     item_of: Array
@@ -51,6 +57,16 @@ class Blocks:
     seg_bounds: Array
     first_rating: Array
     items_per_block: int
+    user_counts: Array
+    item_counts: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        return len(self.user_counts), len(self.item_counts)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 def items_per_block(n_items: int, n_factors: int, itemsize: int) -> int:
@@ -67,30 +83,54 @@ def blocks(batch: Batch, per_block: int) -> Blocks:
         batch: sorted by user.
     """
     assert batch.indptr is not None
-    n = batch.shape[1]
-    item_of = np.argsort(-batch.item_counts, kind="stable")
+    nothing = np.empty(0, np.int64)
+    counts = batch.user_counts, batch.item_counts
+    return _laid(batch.indptr, batch.items, batch.values, nothing, counts, per_block, batch.values.dtype)
+
+
+def full_blocks(train: Ratings, config: Config) -> Blocks:
+    """All N ratings, laid out without a sorted copy of them on the way."""
+    view, dtype = train.csr, config.numpy_dtype
+    per_block = items_per_block(train.n_items, config.n_factors, dtype.itemsize)
+    counts = train.user_counts, train.item_counts
+    return _laid(view.indptr, view.indices, train.values, view.order, counts, per_block, dtype)
+
+
+def _laid(
+    indptr: Array,
+    of_items: Array,
+    of_values: Array,
+    order: Array,
+    counts: tuple[Array, Array],
+    per_block: int,
+    dtype: np.dtype[Any],
+) -> Blocks:
+    (m, n), n_ratings = map(len, counts), len(of_items)
+    item_of = np.argsort(-counts[1], kind="stable")
     place = np.empty(n, np.int32)
     place[item_of] = np.arange(n, dtype=np.int32)
     n_blocks = max(1, -(-n // per_block))
     ratings_to, segments_to = np.zeros(n_blocks + 1, np.int64), np.zeros(n_blocks + 1, np.int64)
-    _count(batch.indptr, batch.items, place, per_block, ratings_to[1:], segments_to[1:])
+    _count(indptr, of_items, place, per_block, ratings_to[1:], segments_to[1:])
     np.cumsum(ratings_to, out=ratings_to)
     np.cumsum(segments_to, out=segments_to)
-    items, values = np.empty(len(batch), np.uint16), np.empty(len(batch), batch.values.dtype)
+    items, values = np.empty(n_ratings, np.uint16), np.empty(n_ratings, dtype)
     seg_user, seg_length = np.empty(segments_to[-1], np.int32), np.empty(segments_to[-1], np.int32)
     _fill(
-        batch.indptr, batch.items, batch.values, place, per_block,
+        indptr, of_items, of_values, order, place, per_block,
         ratings_to[:-1].copy(), segments_to[:-1].copy(), items, values, seg_user, seg_length,
     )  # fmt: skip
     begins = np.concatenate([[0], np.cumsum(seg_length, dtype=np.int64)])
-    chunks = int(np.clip(len(batch) // (20 * max(1, n)), 2, CHUNKS))
+    most = min(CHUNKS, max(FEW_CHUNKS, 2 * (m + n) // per_block))
+    chunks = int(np.clip(n_ratings // (20 * max(1, n)), 2, most))
     seg_bounds = np.empty((n_blocks, chunks + 1), np.int64)
     for block in range(n_blocks):
         low, high = ratings_to[block : block + 2]
         first, last = segments_to[block : block + 2]
         goals = low + np.arange(chunks + 1) * (high - low) // chunks
         seg_bounds[block] = np.clip(np.searchsorted(begins, goals), first, last)
-    return Blocks(item_of, items, values, seg_user, seg_length, seg_bounds, begins[seg_bounds[:, :-1]], per_block)
+    first_rating = begins[seg_bounds[:, :-1]]
+    return Blocks(item_of, items, values, seg_user, seg_length, seg_bounds, first_rating, per_block, *counts)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -108,9 +148,13 @@ def _count(indptr, items, place, per_block, n_ratings, n_segments):  # type: ign
 
 @numba.njit(cache=True, nogil=True)
 def _fill(  # type: ignore[no-untyped-def]
-    indptr, items, values, place, per_block, next_rating, next_segment, out_items, out_values, seg_user, seg_length
-):
-    """Put every rating behind those of its block; `next_rating` and `next_segment` begin at the blocks' beginnings."""
+    indptr, items, values, order, place, per_block, next_rating, next_segment, out_items, out_values, seg_user,
+    seg_length,
+):  # fmt: skip
+    """Put every rating behind those of its block; `next_rating` and `next_segment` begin at the blocks' beginnings.
+
+    Ratings are sorted by user; `values` are, too, where `order` is empty.
+    """
     seen = np.full(len(next_rating), -1, np.int64)
     for u in range(len(indptr) - 1):
         for k in range(indptr[u], indptr[u + 1]):
@@ -122,5 +166,5 @@ def _fill(  # type: ignore[no-untyped-def]
                 next_segment[block] += 1
             seg_length[next_segment[block] - 1] += 1
             out_items[next_rating[block]] = place[items[k]] - block * per_block
-            out_values[next_rating[block]] = values[k]
+            out_values[next_rating[block]] = values[order[k]] if len(order) else values[k]
             next_rating[block] += 1

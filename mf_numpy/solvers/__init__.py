@@ -1,6 +1,7 @@
 """What minimises Eq. 2: one engine a solver, all driven by the loop of `mf_numpy.train`.
 
-``gd`` is `mf_numpy.engine.NumpyEngine`; the others are here, one file each.
+``gd`` is `mf_numpy.engine.NumpyEngine`, and with Numba that of `mf_numpy.solvers.gd`; the others are here, one file
+each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from mf_numpy.engine import Backend, Engine, NumpyEngine
 from mf_numpy.errors import ConfigError, choose
 from mf_numpy.solvers.als import AlsEngine
 from mf_numpy.solvers.cd import CdEngine
+from mf_numpy.solvers.gd import CompiledEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 from mf_numpy.solvers.sgd import SgdEngine
 
@@ -33,8 +35,12 @@ def engine_for(config: Config, backend: Backend) -> Engine[Any]:
     return make(backend)
 
 
+def _gradient_descent(backend: Backend) -> Engine[Any]:
+    return CompiledEngine(backend) if backend == "numba" else NumpyEngine(backend)
+
+
 _SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
-    "gd": (("numba", "numpy", "loops"), NumpyEngine),
+    "gd": (("numba", "numpy", "loops"), _gradient_descent),
     "sgd": (("numba", "loops"), SgdEngine),
     "als": (("numba", "loops"), AlsEngine),
     "cd": (("numba", "loops"), CdEngine),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import cd, predict
@@ -98,8 +97,7 @@ class CdEngine:
         self.backend: str = backend
 
     def load(self, train: Ratings, config: Config) -> TwoOrders:
-        batch = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
-        w_u, w_i = penalty_weights(batch, config)
+        w_u, w_i = penalty_weights(train, config)
         by_user = train.csr
         users = train.users[by_user.order]
         by_item = compress(by_user.indices, users, train.n_items)

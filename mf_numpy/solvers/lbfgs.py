@@ -16,6 +16,7 @@ from mf_numpy import gradients, kernels, loops, model
 from mf_numpy.batch import Batch, full_batch
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
+from mf_numpy.kernels.layout import Blocks, full_blocks
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
@@ -194,18 +195,18 @@ class LbfgsEngine:
         self.backend: str = backend
         self.predict: Predictor = kernels.predict if backend == "numba" else model.predict
 
-    def load(self, train: Ratings, config: Config) -> Batch:
-        return full_batch(train, config)
+    def load(self, train: Ratings, config: Config) -> Batch | Blocks:
+        return full_blocks(train, config) if self.backend == "numba" else full_batch(train, config)
 
-    def start(self, state: State, whole: Batch, config: Config) -> LbfgsState:
+    def start(self, state: State, whole: Batch | Blocks, config: Config) -> LbfgsState:
         room = kernels.workspace(state.params, whole) if self.backend == "numba" else None
         descent = Descent(_flat(state.params.tensors()), config.history_size)
         return LbfgsState(state.params, state.epoch, descent, state.params.copy(), room)
 
-    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+    def batches(self, whole: Batch | Blocks, epoch: int, config: Config) -> Iterator[Batch | Blocks]:
         yield whole
 
-    def step(self, state: LbfgsState, batch: Batch, config: Config) -> LbfgsState:
+    def step(self, state: LbfgsState, batch: Batch | Blocks, config: Config) -> LbfgsState:
         """One iteration; where there is none, the same parameters and `LbfgsState.ended`."""
 
         def evaluate(x: Array) -> Evaluation:
@@ -214,6 +215,7 @@ class LbfgsEngine:
             with np.errstate(over="ignore", invalid="ignore"):
                 if self.backend == "numba":
                     return kernels.gradient(state.trial, batch, config, state.room)
+                assert isinstance(batch, Batch)
                 by_hand = loops.gradient if self.backend == "loops" else gradients.gradient
                 return by_hand(state.trial, batch, config)
 

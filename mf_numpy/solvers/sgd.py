@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
@@ -80,8 +79,7 @@ class SgdEngine:
 
     def load(self, train: Ratings, config: Config) -> Dealt:
         laid = grid(train, config)
-        batch = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
-        w_u, w_i = penalty_weights(batch, config)
+        w_u, w_i = penalty_weights(train, config)
         pulls, idle = [], []
         for weights, counts, order in ((w_u, train.user_counts, laid.user_of), (w_i, train.item_counts, laid.item_of)):
             # No step reads the number of a row without ratings.

@@ -1,0 +1,25 @@
+"""``gd`` by the compiled kernels: of the ratings it keeps the kernels' own layout alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mf_numpy import kernels
+from mf_numpy.config import Config
+from mf_numpy.engine import NumpyEngine, State
+from mf_numpy.kernels.layout import full_blocks
+from mf_numpy.ratings import Ratings
+
+
+class CompiledEngine(NumpyEngine):
+    """`mf_numpy.engine.NumpyEngine` with the backend ``numba``, in less memory where a batch is all ratings."""
+
+    def load(self, train: Ratings, config: Config) -> Any:
+        in_parts = config.batch_size is not None and config.batch_size < len(train)
+        return super().load(train, config) if in_parts else full_blocks(train, config)
+
+    def start(self, state: State, whole: Any, config: Config) -> State:
+        if config.batch_size is not None and config.batch_size < len(whole):
+            return super().start(state, whole, config)
+        return replace(state, room=kernels.workspace(state.params, whole))
