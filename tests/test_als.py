@@ -270,7 +270,7 @@ def test_tiles_compile(dtype: str) -> None:
 
     @numba.njit
     def probe(a: Any, panel: Any) -> None:
-        normal.accumulate(a, a, panel, panel, 4, form)
+        normal.accumulate(a, a, panel, panel, 4, form)  # type: ignore[no-untyped-call]
 
     probe(a, panel)
     # Loops leave what is below the diagonal alone; a tile writes its whole vectors.
@@ -283,7 +283,7 @@ def test_without_a_penalty_a_singular_row_gets_the_shortest_minimiser() -> None:
     users, items = rng.integers(0, 30, 120), rng.integers(0, 9, 120)
     train = Ratings.of_indices(users, items, rng.integers(1, 6, 120), m=31, n=10)
     for model in ("plain", "biased"):
-        config = Config(solver="als", n_factors=6, reg=0.0, model=model, dtype="float64")  # type: ignore[arg-type]
+        config = Config(solver="als", n_factors=6, reg=0.0, model=model, dtype="float64")
         before = _begin(train, config)
         before.Q[1] = before.Q[0]
         if before.c is not None:

@@ -3,17 +3,16 @@
 A row depends on its own ratings alone, which are added up in their order: bits do not depend on the number of threads.
 """
 
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 from typing import Any
 
 import numba
 import numpy as np
-from numba import prange
 
-from mf_numpy.kernels.compiling import jit_in_order, per_form
+from mf_numpy.kernels.compiling import jit_rows, per_form
 from mf_numpy.kernels.normal import accumulate, ask, back_substitute, copy_row, dots, factor
-from mf_numpy.kernels.vector import with_twin
 from mf_numpy.ratings import Array
 
 PANEL_BYTES = 16 << 10
@@ -54,81 +53,6 @@ def _room(n_rows, width, like):  # type: ignore[no-untyped-def]
     return room[skip : skip + n_rows * width].reshape(n_rows, width)
 
 
-def _solve_rows(  # type: ignore[no-untyped-def]
-    rows, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge, n_factors, n_rows, n_panel,
-    least, measure, squares, failed, form,
-):  # fmt: skip
-    """The rows of one chunk; a function of its own, which compiles in half the time of a parallel one."""
-    width = own.shape[1]
-    A, B, S, F = _room(n_rows, width, own), _room(2, width, own), _room(n_rows, 2, own), _room(8, 8, own)
-    panel, pairs, predicted = _room(n_panel, width, own), _room(n_panel, 2, own), _room(1, n_panel, own)[0]
-    roots, z, x = _room(1, n_rows, own)[0], _room(1, n_rows, own)[0], _room(1, width, own)[0]
-    for row in range(rows[0], rows[1]):
-        begin, end = indptr[row], indptr[row + 1]
-        failed[row] = False
-        if measure:
-            squares[row] = 0
-        if begin == end:
-            if ridge[row] > 0:
-                own[row] = 0
-                if biased:
-                    own_bias[row] = 0
-            continue
-        A[:] = 0
-        B[:] = 0
-        for k in range(n_rows):
-            # What fills the last tile up must not be singular.
-            A[k, k] = ridge[row] if k < n_factors else 1
-        total, square = mu - mu, 0.0
-        for first in range(begin, end, n_panel):
-            count = min(n_panel, end - first)
-            for j in range(count):
-                ask(table, others[min(first + j + AHEAD, end - 1)], form)
-                i = others[first + j]
-                copy_row(panel, j, table, i, form)
-                left = values[first + j] - mu
-                if biased:
-                    left -= other_bias[i]
-                pairs[j, 0], pairs[j, 1] = left, 1
-                total += left
-            whole = (count + 3) // 4 * 4
-            for j in range(count, whole):
-                panel[j] = 0
-                pairs[j] = 0
-            if measure:
-                dots(panel, own[row], whole, predicted, form)
-                for j in range(count):
-                    error = predicted[j] - pairs[j, 0]  # Eq. 1
-                    if biased:
-                        error += own_bias[row]
-                    square += np.float64(error) * np.float64(error)
-            accumulate(A, B, panel, pairs, whole, form)
-        if measure:
-            squares[row] = square
-        if not factor(A, B, S, F, roots, least, form):
-            failed[row] = True
-            continue
-        bias = mu - mu
-        if biased:
-            corner = own.dtype.type(end - begin) + ridge[row]
-            pivot = corner
-            for k in range(n_rows):
-                pivot -= S[k, 1] * S[k, 1]
-                total -= S[k, 0] * S[k, 1]
-            if not pivot > least * corner:
-                failed[row] = True
-                continue
-            bias = total / pivot
-            own_bias[row] = bias
-        for k in range(n_rows):
-            z[k] = S[k, 0] - bias * S[k, 1]
-        back_substitute(A, roots, z, x, form)  # Eq. 26
-        own[row] = x
-
-
-with_twin(_solve_rows, _solve_rows, fast=False)
-
-
 @per_form
 def rows_kernel(form: int) -> Any:
     """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26).
@@ -137,15 +61,75 @@ def rows_kernel(form: int) -> Any:
     Σ (r̂ - r)² of the row's ratings before it moved.
     """
 
-    @jit_in_order
+    @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
-        bounds, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge, n_factors, n_rows, n_panel,
-        least, measure, squares, failed,
+        first_row, last_row, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
+        n_factors, n_rows, n_panel, least, measure, squares, failed,
     ):  # fmt: skip
-        for chunk in prange(len(bounds) - 1):
-            _solve_rows(
-                bounds[chunk : chunk + 2], indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
-                n_factors, n_rows, n_panel, least, measure, squares, failed, form,
-            )  # fmt: skip
+        width = own.shape[1]
+        A, B, S, F = _room(n_rows, width, own), _room(2, width, own), _room(n_rows, 2, own), _room(8, 8, own)
+        panel, pairs, predicted = _room(n_panel, width, own), _room(n_panel, 2, own), _room(1, n_panel, own)[0]
+        roots, z, x = _room(1, n_rows, own)[0], _room(1, n_rows, own)[0], _room(1, width, own)[0]
+        for row in range(first_row, last_row):
+            begin, end = indptr[row], indptr[row + 1]
+            failed[row] = False
+            if measure:
+                squares[row] = 0
+            if begin == end:
+                if ridge[row] > 0:
+                    own[row] = 0
+                    if biased:
+                        own_bias[row] = 0
+                continue
+            A[:] = 0
+            B[:] = 0
+            for k in range(n_rows):
+                # What fills the last tile up must not be singular.
+                A[k, k] = ridge[row] if k < n_factors else 1
+            total, square = mu - mu, 0.0
+            for first in range(begin, end, n_panel):
+                count = min(n_panel, end - first)
+                for j in range(count):
+                    ask(table, others[min(first + j + AHEAD, end - 1)], form)
+                    i = others[first + j]
+                    copy_row(panel, j, table, i, form)
+                    left = values[first + j] - mu
+                    if biased:
+                        left -= other_bias[i]
+                    pairs[j, 0], pairs[j, 1] = left, 1
+                    total += left
+                whole = (count + 3) // 4 * 4
+                for j in range(count, whole):
+                    panel[j] = 0
+                    pairs[j] = 0
+                if measure:
+                    dots(panel, own[row], whole, predicted, form)
+                    for j in range(count):
+                        error = predicted[j] - pairs[j, 0]  # Eq. 1
+                        if biased:
+                            error += own_bias[row]
+                        square += np.float64(error) * np.float64(error)
+                accumulate(A, B, panel, pairs, whole, form)
+            if measure:
+                squares[row] = square
+            if not factor(A, B, S, F, roots, least, form):
+                failed[row] = True
+                continue
+            bias = mu - mu
+            if biased:
+                corner = own.dtype.type(end - begin) + ridge[row]
+                pivot = corner
+                for k in range(n_rows):
+                    pivot -= S[k, 1] * S[k, 1]
+                    total -= S[k, 0] * S[k, 1]
+                if not pivot > least * corner:
+                    failed[row] = True
+                    continue
+                bias = total / pivot
+                own_bias[row] = bias
+            for k in range(n_rows):
+                z[k] = S[k, 0] - bias * S[k, 1]
+            back_substitute(A, roots, z, x, form)  # Eq. 26
+            own[row] = x
 
     return kernel

@@ -26,8 +26,8 @@ LOOPS = -1
 MAX_FACTORS = 512
 """Largest K whose rows are unrolled; more would compile for minutes and spill every register."""
 
-fingerprint = zlib.crc32(Path(__file__).read_bytes() + Path(lanes.__file__).read_bytes())
-"""In every form, so that a kernel on disk which was compiled with other operations is not taken for one with these."""
+fingerprint = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+"""In every form, so that a kernel on disk which was compiled from other sources is not taken for one of these."""
 
 # Sums may be reassociated so that LLVM can vectorise plain loops; infinities and NaN keep their meaning.
 FAST = {"reassoc", "contract", "nsz"}

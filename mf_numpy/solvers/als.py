@@ -15,6 +15,7 @@ from mf_numpy.config import Config
 from mf_numpy.curvature import Side
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import als, cg, normal, predict
+from mf_numpy.kernels.compiling import over_rows
 from mf_numpy.kernels.gradients import columns
 from mf_numpy.kernels.model import biases
 from mf_numpy.kernels.sgd import norms_kernel
@@ -173,16 +174,14 @@ def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure
     as_type, n_factors = own.dtype.type, config.n_factors
     ridge = (config.reg * len(whole) * rows.weights).astype(own.dtype)
     squares, failed = np.zeros(len(own)), np.zeros(len(own), np.bool_)
-    given = (rows.bounds, rows.indptr, rows.others, rows.values, own, own_bias, table, other_bias)
+    given = (rows.indptr, rows.others, rows.values, own, own_bias, table, other_bias, as_type(state.params.mu), biased)
     if config.cg_steps:
-        cg.steps_kernel(form(n_factors))(
-            *given, as_type(state.params.mu), biased, ridge, config.cg_steps, measure, squares
-        )  # fmt: skip
+        kernel = cg.steps_kernel(form(n_factors))
+        over_rows(kernel, rows.bounds, *given, ridge, config.cg_steps, measure, squares)
         return float(squares.sum())
     shape = normal.form(n_factors)
-    kernel = als.rows_kernel(shape)
-    kernel(
-        *given, as_type(state.params.mu), biased, ridge, n_factors, normal.n_rows(n_factors, shape),
+    over_rows(
+        als.rows_kernel(shape), rows.bounds, *given, ridge, n_factors, normal.n_rows(n_factors, shape),
         als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
         measure, squares, failed,
     )  # fmt: skip
