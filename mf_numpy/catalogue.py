@@ -163,9 +163,9 @@ _SOLUTIONS = (
     ),
     Fault(
         name="start-of-one-factor",
-        function="mf_numpy.model:_draw",
-        right="return rng.uniform(0.0, 11.0 / config.n_factors if scale is None else scale, shape)",
-        wrong="return rng.uniform(0.0, 11.0 if scale is None else scale, shape)",
+        function="mf_numpy.config:_usual_scale",
+        right="return 11.0 / config.n_factors",
+        wrong="return 11.0",
         origin="The range that suits one factor is kept when there are K of them.",
         caught_by=("mean of the start", "range of the start"),
     ),
@@ -208,11 +208,11 @@ _EPOCHS = (
     Fault(
         name="validation-in-the-mean",
         function="mf_numpy.train:run",
-        right="first = resume.state if resume else init(train, config)",
-        wrong="first = resume.state if resume else init(train, config)\n"
+        right="point = _copied(resume.state) if resume else init(train, config)",
+        wrong="point = _copied(resume.state) if resume else init(train, config)\n"
         "if valid is not None and not resume:\n"
         "    mean = float(np.concatenate([train.values, valid.values]).mean())\n"
-        "    first = replace(first, params=replace(first.params, mu=mean))",
+        "    point = replace(point, params=replace(point.params, mu=mean))",
         origin="μ is taken from the whole table before it is split, so the held-out ratings take part in training.",
         caught_by=("training mean", "held-out values"),
     ),
@@ -226,10 +226,9 @@ _EPOCHS = (
     ),
     Fault(
         name="velocity-lost",
-        function="mf_numpy.train:run",
-        right="point = State(first.params.copy(), first.velocity and {k: v.copy() for k, v in first.velocity.items()}, "
-        "first.epoch)",
-        wrong="point = State(first.params.copy(), None, first.epoch)",
+        function="mf_numpy.train:_copied",
+        right="velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}",
+        wrong="velocity = None",
         origin="A checkpoint that holds the parameters and not the optimiser's state starts again from rest.",
         caught_by=("resumed run", "velocity at rest"),
     ),
@@ -247,8 +246,8 @@ _RATINGS = (
     Fault(
         name="wrong-sort-key",
         function="mf_numpy.ratings:compress",
-        right='order = np.argsort(rows, kind="stable").astype(np.int64, copy=False)',
-        wrong='order = np.argsort(others, kind="stable").astype(np.int64, copy=False)',
+        right='order = np.argsort(rows, kind="stable")',
+        wrong='order = np.argsort(others, kind="stable")',
         origin="Counts are of one side and the order of the other, as when CSC is made from CSR by hand.",
         caught_by=("dense table", "order of ratings", "loops", "worked example"),
     ),

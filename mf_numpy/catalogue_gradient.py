@@ -162,7 +162,7 @@ GRADIENT = (
     ),
     Fault(
         name="lost-simd-lane",
-        function="mf_numpy.kernels.lanes:_sum_of_lanes",
+        function="mf_numpy.kernels.lanes:sum_of_lanes",
         right="vector, lanes = builder.fadd(low, high), half",
         wrong="vector, lanes = low, half",
         origin="LIBMF's default SSE build loses lanes of its sums: of a vector's numbers only some are added.",

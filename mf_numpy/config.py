@@ -203,11 +203,7 @@ class Config:
     @property
     def start_scale(self) -> float:
         """σ of the factors' start in √rating units, or the upper end of uniform ones."""
-        if self.init_scale is not None:
-            return self.init_scale
-        if self.init == "uniform":
-            return 11.0 / self.n_factors
-        return 0.01 if self.solver == "sgd" else 0.1
+        return _usual_scale(self) if self.init_scale is None else self.init_scale
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -238,6 +234,12 @@ class Config:
             if name not in names:
                 raise ConfigError(f"{name!r} is no setting.{nearest(name, names)}")
         return cls(**values)
+
+
+def _usual_scale(config: Config) -> float:
+    if config.init == "uniform":
+        return 11.0 / config.n_factors
+    return 0.01 if config.solver == "sgd" else 0.1
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -122,8 +122,8 @@ def compress(rows: Array, others: Array, n_rows: int) -> Layout:
     """Sort pairs by row, stably (equal rows keep their order), into a `Layout`."""
     indptr = np.zeros(n_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    order = np.argsort(rows, kind="stable").astype(np.int32 if len(rows) < 2**31 else np.int64, copy=False)
-    return Layout(indptr, others[order], order)
+    order = np.argsort(rows, kind="stable")
+    return Layout(indptr, others[order], order.astype(np.int32 if len(rows) < 2**31 else np.int64, copy=False))
 
 
 @dataclass(frozen=True, eq=False)

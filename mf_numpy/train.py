@@ -84,7 +84,9 @@ def run(
     first = resume.state.epoch if resume else 0
     best = State(resume.params, epoch=_best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
-    state = engine.start(_copied(resume.state) if resume else init(train, config), whole, config)
+    point = _copied(resume.state) if resume else init(train, config)
+    state = engine.start(point, whole, config)
+    del point
 
     status: Status = "max_epochs"
     message = f"ran all {config.n_epochs} epochs"

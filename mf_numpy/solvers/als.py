@@ -89,13 +89,12 @@ class AlsEngine:
 
     def load(self, train: Ratings, config: Config) -> BothSides:
         values = train.values.astype(config.numpy_dtype)
-        pairs = Batch(train.users, train.items, train.values, (train.n_users, train.n_items))
-        w_u, w_i = penalty_weights(pairs, config)
+        w_u, w_i = penalty_weights(train, config)
         n_factors = 0 if config.cg_steps else config.n_factors
-        return BothSides(
-            _rows(train.users, train.items, values, w_u, n_factors),
-            _rows(train.items, train.users, values, w_i, n_factors),
-        )
+        view = train.csr
+        cuts = als.chunks(view.indptr, n_factors)
+        by_user = Rows(view.indptr, view.indices, values[view.order], cuts, w_u)
+        return BothSides(by_user, _rows(train.items, train.users, values, w_i, n_factors))
 
     def start(self, state: State, whole: BothSides, config: Config) -> AlsState:
         params = state.params
