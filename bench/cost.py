@@ -71,8 +71,8 @@ def of_kernel(kernel: str, n_factors: int, dtype: str, *, rows: int, n_ratings: 
     """Work of one call of a Numba kernel divided by the N ratings; gradient and update together are `per_rating`'s.
 
     Args:
-        kernel: ``gradient`` (J, ∇J and penalty), ``update`` (velocity and parameters), ``predict`` or ``sgd`` (a pass
-            of plain single steps, Eq. 29).
+        kernel: ``gradient`` (J, ∇J and penalty), ``update`` (velocity and parameters), ``predict``, ``sgd`` (a pass
+            of plain single steps, Eq. 29) or ``als`` (a sweep by Cholesky, Eq. 26).
         n_factors, dtype, rows, n_ratings: as for `per_rating`.
 
     gradient: a rating as `per_rating` has it; once an iteration, of each row's K + 1 numbers, the sum is written, and
@@ -82,11 +82,16 @@ def of_kernel(kernel: str, n_factors: int, dtype: str, *, rows: int, n_ratings: 
     sgd: 2K for p·q, 4 for the error, 3 for ℓ and E, 3 for each of the 2 (K + 1) numbers and 2 for the biases' pulls;
         both places (2·2) and the rating (s), 2 (K + 1) numbers read and written, two pulls read. Once a pass, the
         penalty reads each row's K + 1 numbers, 2 operations each.
+    als: a rating is met from both sides: each time K (K + 1) operations for one triangle of q qᵀ, 4K for q times
+        what is left and times 1, and once 2K for r̂; its index (4), itself (s) and the partner's K + 1 numbers read. A
+        row costs K³/3 + 4K² for the factor and its two solutions, and is written.
     """
     s = {"float32": 4, "float64": 8}[dtype]
     k = n_factors
     once = (k + 1) * rows / n_ratings
+    solved = (k**3 / 3 + 4 * k * k) * rows / n_ratings
     return {
+        "als": Cost(2 * (k * (k + 1) + 4 * k) + 2 * k + solved, 2 * (4 + s + (k + 1) * s) + once * s),
         "gradient": Cost(6 * k + 9 + 4 * once, 4 + s + 3 * k * s + 3 * s + 4 * once * s),
         "update": Cost(5 * once, 5 * once * s),
         "predict": Cost(2 * k + 3, 8 + 2 * (k + 1) * s + s),

@@ -10,7 +10,7 @@
 
 A kernel's line is that of the nearest place which holds what it comes back to: for gradient and prediction the item
 rows (and, of the gradient, a thread's own sums of them), for single steps a share of the items and a group of users,
-for the update all that it passes over.
+for least squares the larger side's rows, for the update all that it passes over.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mf_numpy.solvers import engine_for
 SCHEMA, VERSION = "mf-roofline", 1
 FACTORS = (16, 64)
 DTYPES = ("float32", "float64")
-KERNELS = ("gradient", "update", "predict", "sgd")
+KERNELS = ("gradient", "update", "predict", "sgd", "als")
 
 Say = Callable[[str], None]
 
@@ -117,14 +117,13 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
     # With a step of almost nothing the parameters stay what they are, however often it is timed.
     velocity = kernels.update(tensors, None, seen.gradient, 1e-30, config)
     single = replace(config.with_solver("sgd"), lr=1e-30)
-    sgd = engine_for(single, "numba")
-    dealt = sgd.load(train, single)
-    state = sgd.start(State(params), dealt, single)
+    sweep = config.with_solver("als")
     calls: dict[str, Callable[[], object]] = {
         "gradient": lambda: kernels.gradient(params, batch, config, room),
         "update": lambda: kernels.update(tensors, velocity, seen.gradient, 1e-30, config),
         "predict": lambda: kernels.predict(params, batch.users, batch.items),
-        "sgd": lambda: sgd.step(state, dealt, single),
+        "sgd": _step_of(train, params, single),
+        "als": _step_of(train, params, sweep),
     }
     taken: dict[tuple[str, int], list[float]] = {(name, n): [] for name in calls for n in threads}
     with roofline.threads_kept():
@@ -141,6 +140,14 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
         yield about | {"samples_ms": kept, "timing": result.timing(kept, len(train))}
 
 
+def _step_of(train: Ratings, params: model.Params, config: Config) -> Callable[[], object]:
+    """An epoch of a solver, which goes on from a copy of the parameters."""
+    engine = engine_for(config, "numba")
+    whole = engine.load(train, config)
+    state = engine.start(State(params.copy()), whole, config)
+    return lambda: engine.step(state, whole, config)
+
+
 def place(row: Json, lines: Json, train: Ratings) -> Json:
     """A row with its work, the place it works from, and how much of the bound of Eq. 28 it reaches."""
     k, dtype, n = row["n_factors"], row["dtype"], row["threads"]
@@ -149,6 +156,7 @@ def place(row: Json, lines: Json, train: Ratings) -> Json:
     back_to = {
         "gradient": 2 * train.n_items,
         "predict": train.n_items,
+        "als": max(train.n_users, train.n_items),
         "sgd": train.n_items / side_of(train) + USERS_AT_ONCE,
         "update": 3 * rows / n,
     }

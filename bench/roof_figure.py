@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.canvas import LIGHT, Json, Theme, svg_of
 
-MARKS = {"gradient": "o", "update": "s", "predict": "^", "sgd": "D"}
+MARKS = {"gradient": "o", "update": "s", "predict": "^", "sgd": "D", "als": "P"}
 
 
 def draw(outcome: Json, theme: Theme = LIGHT) -> str:

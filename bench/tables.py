@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import result
+from bench import peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -303,6 +303,9 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "post": post,
     "machine": machine,
     "roofline": roofline,
+    "speeds": peer_tables.speeds,
+    "races": peer_tables.races,
+    "growth": peer_tables.growth,
 }
 
 

@@ -81,7 +81,7 @@ def test_a_kernel_works_from_the_nearest_place_that_holds_what_it_comes_back_to(
     # (K + 1) · 4 bytes = 80 a row: 30 rows of Q; as many of their sums; 70 rows three times over.
     expected = {"predict": (2_400, "L1"), "gradient": (4_800, "L1"), "update": (16_800, "memory")}
     # A share of 30 // 4 items, as the table is small, and a group of 32 users.
-    expected["sgd"] = (80 * 30 // 4 + 80 * 32, "L1")
+    expected |= {"sgd": (80 * 30 // 4 + 80 * 32, "L1"), "als": (80 * 40, "L1")}
     for kernel, (resident, place) in expected.items():
         found = kernels.place(row | {"kernel": kernel, "n_factors": 19}, lines, ratings)
         assert (found["resident_bytes"], found["place"]) == (resident, place)

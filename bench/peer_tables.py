@@ -1,0 +1,137 @@
+"""Tables of README from the committed comparisons with peers and of growth, in English and in Chinese."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench import race, result, scaling, speed
+from bench.machine import ROOT
+
+if TYPE_CHECKING:
+    from bench.tables import Cells, Source
+
+Json = dict[str, Any]
+
+RESULTS = ROOT / "bench" / "results"
+DATA = {"ml-100k": "MovieLens 100K", "ml-1m": "MovieLens 1M", "planted-anime": "planted"}
+CONTESTS = {
+    "gradient": ("full-batch iteration", "全批量迭代"),
+    "sgd": ("single steps", "逐条评分更新"),
+    "als": ("ALS, exact", "ALS，精确求解"),
+    "als-cg": ("ALS, 3 CG steps", "ALS，3 步共轭梯度"),
+}
+
+
+def _all(schema: str, version: int, prefix: str) -> dict[str, Json]:
+    """The committed results of a kind, by data set."""
+    paths = {name: RESULTS / f"{prefix}-{name}.json" for name in DATA}
+    return {name: result.load(path, schema, version) for name, path in paths.items() if path.exists()}
+
+
+def speeds(of: Source) -> tuple[Cells, str]:
+    """An epoch of ours, and how many times as long the fastest other takes."""
+    found = _all(speed.SCHEMA, speed.VERSION, "speed")
+    head = [of.say("an epoch", "一轮"), "K", of.say("threads", "线程"), *(DATA[name] for name in found)]
+    keys = list(
+        dict.fromkeys(
+            (row["contest"], row["n_factors"], row["threads"]) for outcome in found.values() for row in outcome["rows"]
+        )
+    )
+    order = list(CONTESTS)
+    cells = [head]
+    for contest, k, n in sorted(keys, key=lambda key: (order.index(key[0]), key[1:])):
+        line = [CONTESTS[contest][of.lang == "zh"], str(k), str(n)]
+        for outcome in found.values():
+            same = [
+                row
+                for row in outcome["rows"]
+                if (row["contest"], row["n_factors"], row["threads"]) == (contest, k, n) and row["timing"]
+            ]
+            mine = next((row for row in same if row["system"].startswith("mf_numpy")), None)
+            others = [row for row in same if row is not mine]
+            if mine is None or not others:
+                line.append("–")
+                continue
+            best = min(others, key=lambda row: float(row["timing"]["median_ms"]))
+            times = best["timing"]["median_ms"] / mine["timing"]["median_ms"]
+            rate = mine["timing"]["ratings_per_s"] / 1e6
+            name = best["system"].split(",")[0]
+            line.append(
+                of.say(f"{rate:.0f} M/s, {times:.1f}× {name}", f"{rate:.0f} 百万条/秒，{name} 的 {times:.1f} 倍")
+            )
+        cells.append(line)
+    busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
+    note = of.say(
+        "Ratings a second of ours, and how many times as long an epoch of the fastest other system takes: medians, "
+        f"float32, systems taking turns in processes of their own; {_where(found)}; others kept at most {busy:.2f} "
+        "cores busy.",
+        f"我们的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}；"
+        f"其他程序最多占用 {busy:.2f} 个核。",
+    )
+    return cells, note
+
+
+def races(of: Source) -> tuple[Cells, str]:
+    """Final RMSE of every system, and seconds to the best of LIBMF and of Cornac."""
+    found = _all(race.SCHEMA, race.VERSION, "race")
+    targets = list(dict.fromkeys(t["peer"] for outcome in found.values() for t in outcome["targets"]))
+    to = [of.say(f"s to the best of {name}", f"达到 {name} 最好成绩的秒数") for name in targets]
+    cells = [[of.say("data, K", "数据，K"), of.say("system", "系统"), of.say("test RMSE", "测试 RMSE"), *to]]
+    for name, outcome in found.items():
+        seconds = {(t["n_factors"], t["system"], t["target"]): t["median_s"] for t in outcome["times"]}
+        for row in sorted(outcome["rows"], key=lambda row: int(row["n_factors"])):
+            rmse = (row["final"] or {}).get("rmse")
+            line = [f"{DATA[name]}, {row['n_factors']}", row["system"], "–" if rmse is None else f"{rmse:.4f}"]
+            for target in targets:
+                taken = seconds.get((row["n_factors"], row["system"], target))
+                line.append("–" if taken is None else f"{taken:.2f}")
+            cells.append(line)
+    note = of.say(
+        "Every system tuned over a grid of its own on a validation split; the target is the validation RMSE that a "
+        "peer's best settings reach; –: no settings of the grid reach it, or not asked. Medians, all threads; "
+        f"{_where(found)}.",
+        "每个系统都在验证集上用自己的网格调过参数；目标是该对手最好的设置所达到的验证 RMSE；"
+        f"–：网格中没有设置能达到，或者没有测。取中位数，使用全部线程；{_where(found)}。",
+    )
+    return cells, note
+
+
+def growth(of: Source) -> tuple[Cells, str]:
+    """Exponents of time in N and in K, gain of threads, and memory a rating."""
+    outcome = result.load(RESULTS / "scaling.json", scaling.SCHEMA, scaling.VERSION)
+    most = max(row["threads"] for row in outcome["rows"])
+    largest = max(row["n_ratings"] for row in outcome["rows"])
+    cells = [
+        [
+            of.say("solver", "求解器"),
+            of.say("time ∝ N to the", "时间随 N 的幂次"),
+            of.say("time ∝ K to the", "时间随 K 的幂次"),
+            of.say(f"{most} threads over one", f"{most} 线程对单线程"),
+            of.say("B a rating", "每条评分字节数"),
+        ]
+    ]
+    for name in dict.fromkeys(row["solver"] for row in outcome["rows"]):
+        line = [f"`{name}`"]
+        for over in ("N", "K"):
+            here = next(s for s in outcome["slopes"] if (s["solver"], s["over"], s["threads"]) == (name, over, 1))
+            line.append(f"{here['slope']:.2f}")
+        gains = [g["ratio"] for g in outcome["threads"] if g["solver"] == name and g["n_ratings"] == largest]
+        spare = next(
+            row["spare_bytes_per_rating"]
+            for row in outcome["rows"]
+            if (row["solver"], row["n_ratings"], row["threads"]) == (name, largest, most)
+        )
+        line += ["–" if not gains else f"{gains[0]:.2f}×", "–" if spare is None else f"{spare:.0f}"]
+        cells.append(line)
+    note = of.say(
+        f"Exponents by one thread; gain and memory at {largest:,} ratings, K = 16. Memory is the peak of a whole fit, "
+        f"less the ratings and three copies of the parameters; {outcome['machine']['cpu']}.",
+        f"幂次按单线程计；线程收益与内存按 {largest:,} 条评分、K = 16 计。内存是整次拟合的峰值减去评分本身和三份参数；"
+        f"{outcome['machine']['cpu']}。",
+    )
+    return cells, note
+
+
+def _where(found: dict[str, Json]) -> str:
+    machines = {(o["machine"]["cpu"], o["machine"]["cores"]["usable"]) for o in found.values()}
+    return "; ".join(f"{cpu}, {cores} cores" for cpu, cores in sorted(machines))
