@@ -220,6 +220,33 @@ def race(
 
 
 @app.command
+def scaling(
+    *,
+    ratings: Annotated[str, Parameter(help="comma-separated values of N, a million among them")] = (
+        "100000,1000000,10000000"
+    ),
+    factors: _Factors = "8,16,32,64,128,256",
+    solvers: Annotated[str, Parameter(help="comma-separated: gd, sgd, als, als-cg, cd")] = "gd,sgd,als,als-cg,cd",
+    out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
+) -> int:
+    """Measure how time and memory of our solvers grow with the ratings, with K and with the threads."""
+    from bench import kernels
+    from bench import scaling as growth
+
+    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    outcome = growth.measure(
+        growth.Plan(ratings=kernels.numbers(ratings), factors=kernels.numbers(factors)),
+        solvers=tuple(name.strip() for name in solvers.split(",") if name.strip()),
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    path = out or OUT / "scaling.json"
+    result.write_atomically(path, result.to_text(outcome))
+    for line in (*growth.summary(outcome), str(path)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0 if outcome["complete"] else 130
+
+
+@app.command
 def figures(
     *,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,

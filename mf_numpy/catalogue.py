@@ -1,13 +1,15 @@
 """The faults that the checks must reject: each a line of the real source, as somebody gets it wrong.
 
 In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
-minimiser, gauge and start, batches and epochs, ratings and ids; then single ratings (`mf_numpy.catalogue_sgd`).
+minimiser, gauge and start, batches and epochs, ratings and ids; then single ratings (`mf_numpy.catalogue_sgd`)
+and the solvers that go where a gradient is zero (`mf_numpy.catalogue_solvers`).
 """
 
 from __future__ import annotations
 
 from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.catalogue_sgd import SGD
+from mf_numpy.catalogue_solvers import SOLVERS
 from mf_numpy.faults import Fault
 
 _UPDATES = (
@@ -277,5 +279,5 @@ _RATINGS = (
     ),
 )
 
-FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *SGD)}
+FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *SGD, *SOLVERS)}
 """By name."""

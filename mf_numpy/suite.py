@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numba
 import numpy as np
 
-from mf_numpy import check, curvature_checks, properties, safeguards, sgd_checks, solution_checks
+from mf_numpy import check, curvature_checks, properties, safeguards, sgd_checks, solution_checks, solver_checks
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.faults import Fault
@@ -54,6 +54,9 @@ CHECKS: Mapping[str, NamedCheck] = {
     "one rating": sgd_checks.one_rating,
     "mean step": sgd_checks.mean_step,
     "fall over an epoch": sgd_checks.fall_over_an_epoch,
+    "sweeps in loops": solver_checks.sweeps_in_loops,
+    "slope after a sweep": solver_checks.slope_after_a_sweep,
+    "at rest in the end": solver_checks.at_rest_in_the_end,
     "resumed run": safeguards.resumed_run,
     "pooled epoch": safeguards.pooled_epoch,
     "epoch of one batch": safeguards.epoch_of_one_batch,

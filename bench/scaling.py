@@ -1,0 +1,235 @@
+"""How our solvers' time and memory grow: with the ratings, with K, and what a second thread is worth.
+
+``python -m bench scaling`` writes version 1 of:
+    schema, schema_version, created, git, code, machine, gpu, packages, environment, others_busy_cores
+    complete: whether every case had its turn
+    rows [{solver, n_ratings, n_users, n_items, n_factors, threads, status, reason, samples_ms, timing,
+           parameter_bytes, rating_bytes, peak_bytes, spare_bytes_per_rating}]
+    slopes [{solver, over (N or K), threads, fixed, slope}]: of log time over the log of what grows, by least squares
+    threads [{solver, n_ratings, n_factors, ratio}]: seconds by one thread over those by the most
+
+Ratings are planted, about 90 a user over 5,000 items, so that N grows by its users. ``peak_bytes`` is the most that a
+whole fit held above the ratings themselves; ``spare_bytes_per_rating`` is what of it three copies of the parameters
+leave, for each rating.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from bench import machine, result, worker
+from bench.cases import Case, as_holdout
+from bench.launch import Json, Launch, in_fresh_process
+from mf_numpy import Config, Ratings, fit
+from mf_numpy.errors import ConfigError
+from mf_numpy.planted import PlantedConfig, planted
+
+SCHEMA, VERSION = "mf-scaling", 1
+
+SOLVERS: dict[str, dict[str, Any]] = {
+    "gd": {"solver": "gd"},
+    "sgd": {"solver": "sgd"},
+    "als": {"solver": "als"},
+    "als-cg": {"solver": "als", "cg_steps": 3},
+    "cd": {"solver": "cd"},
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which sizes are tried.
+
+    Attributes:
+        ratings: values of N, with `k_fixed` factors.
+        factors: values of K, with `n_fixed` ratings, one of `ratings`.
+    """
+
+    ratings: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
+    factors: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    n_fixed: int = 1_000_000
+    k_fixed: int = 16
+
+    def points(self) -> list[tuple[int, int]]:
+        """(N, K) of all cases, N by N."""
+        chosen = {(n, self.k_fixed) for n in self.ratings} | {(self.n_fixed, k) for k in self.factors}
+        return sorted(chosen)
+
+
+def measure(
+    plan: Plan | None = None,
+    *,
+    solvers: tuple[str, ...] = tuple(SOLVERS),
+    threads: tuple[int, ...] = (),
+    launch: Launch | None = None,
+    say: Say = lambda text: None,
+) -> Json:
+    """Every case in a process of its own. Ctrl-C keeps what is done.
+
+    Args:
+        solvers: names of `SOLVERS`.
+        threads: by default 1 and every core.
+
+    Raises:
+        ConfigError: an unknown solver, or a size below 1.
+    """
+    plan = plan or Plan()
+    threads = threads or tuple(sorted({1, machine.usable_cores()}))
+    unknown = [name for name in solvers if name not in SOLVERS]
+    if unknown:
+        raise ConfigError(f"solvers has {unknown[0]!r}, but must be among {', '.join(SOLVERS)}")
+    if min(*plan.ratings, *plan.factors, *threads) < 1:
+        raise ConfigError(f"{plan} with threads {threads} came; each size must be 1 or larger")
+    start = launch or partial(in_fresh_process, module="bench.scaling")
+    rows: list[Json] = []
+    complete, began = False, machine.clock()
+    with tempfile.TemporaryDirectory(prefix="mf-scaling-") as scratch:
+        folder, written = Path(scratch), 0
+        try:
+            for n, k in plan.points():
+                if n != written:
+                    say(f"drawing {n:,} ratings")
+                    train, written = drawn(n), n
+                    worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
+                for name in solvers:
+                    say(f"{n:,} ratings, K = {k}: {name}")
+                    order = {"config": SOLVERS[name] | {"n_factors": k}, "threads": max(threads), "each": threads}
+                    out, _ = start(Case("scaling", "numba", "cpu", "float32"), order | {"data": "data.npz"}, folder)
+                    shape = {"n_ratings": n, "n_users": train.n_users, "n_items": train.n_items, "n_factors": k}
+                    rows += list(_rows(name, shape, out, threads))
+            complete = True
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            say("interrupted: what was measured is kept")
+    cleaned: Json = result.clean(
+        {
+            "schema": SCHEMA,
+            "schema_version": VERSION,
+            **machine.record(max(threads)),
+            "others_busy_cores": machine.others_busy(began, machine.clock()),
+            "complete": complete,
+            "rows": rows,
+            "slopes": list(slopes(rows, plan)),
+            "threads": list(gains(rows)),
+        }
+    )
+    return cleaned
+
+
+def drawn(n_ratings: int) -> Ratings:
+    """Planted ratings, about 90 a user."""
+    n_users = max(20, n_ratings // 90)
+    n_items = min(5_000, max(20, n_ratings // 20))
+    return planted(PlantedConfig(n_users=n_users, n_items=n_items, n_ratings=n_ratings, min_ratings=1)).ratings
+
+
+def _rows(name: str, shape: Json, out: Json, threads: tuple[int, ...]) -> Iterator[Json]:
+    for n in threads:
+        row = {"solver": name, **shape, "threads": n, "status": out["status"], "reason": out["reason"]}
+        samples = out.get("samples_ms", {}).get(str(n), [])
+        row |= {"samples_ms": samples, "timing": result.timing(samples, shape["n_ratings"]) if samples else None}
+        for key in ("parameter_bytes", "rating_bytes", "peak_bytes"):
+            row[key] = out.get(key)
+        spare = None
+        if row["peak_bytes"] is not None:
+            spare = (row["peak_bytes"] - 3 * row["parameter_bytes"]) / shape["n_ratings"]
+        yield row | {"spare_bytes_per_rating": spare}
+
+
+def slopes(rows: list[Json], plan: Plan) -> Iterator[Json]:
+    """How the median time of an epoch grows with N at the plan's K, and with K at its N."""
+    for name, n in dict.fromkeys((row["solver"], row["threads"]) for row in rows):
+        for over, key, fixed, value in (
+            ("N", "n_ratings", "n_factors", plan.k_fixed),
+            ("K", "n_factors", "n_ratings", plan.n_fixed),
+        ):
+            points = [
+                (row[key], row["timing"]["median_ms"])
+                for row in rows
+                if (row["solver"], row["threads"], row[fixed]) == (name, n, value) and row["timing"]
+            ]
+            if len(points) > 1:
+                x, y = np.log(np.array(points, dtype=float)).T
+                slope = float(np.polyfit(x, y, 1)[0])
+                yield {"solver": name, "over": over, "threads": n, "fixed": value, "slope": slope}
+
+
+def gains(rows: list[Json]) -> Iterator[Json]:
+    """Seconds by one thread over those by the most, of each case that has both."""
+    most = max((row["threads"] for row in rows), default=1)
+    for one in rows:
+        keys = ("solver", "n_ratings", "n_factors")
+        for other in rows:
+            same = all(one[key] == other[key] for key in keys) and (one["threads"], other["threads"]) == (1, most)
+            if same and most > 1 and one["timing"] and other["timing"]:
+                ratio = one["timing"]["median_ms"] / other["timing"]["median_ms"]
+                yield {key: one[key] for key in keys} | {"ratio": ratio}
+
+
+def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+    """The process's answer: samples of each number of threads, and the most memory of a fit."""
+    train, _ = worker.load_data(folder / order["data"])
+    part = slice(0, min(1000, len(train)))
+    # Copies: a view would keep what it is a part of.
+    few = Ratings.of_indices(
+        train.users[part].copy(), train.items[part].copy(), train.values[part].copy(), m=train.n_users, n=train.n_items
+    )
+    config = Config(**order["config"], n_epochs=6)
+    fit(few, config)
+    gc.collect()
+    before = machine.forget_peak()
+    found = fit(train, config)
+    peak = machine.peak_memory()
+    samples = {str(max(order["each"])): [1e3 * record.seconds for record in found.history[1:]]}
+    for n in order["each"][:-1]:
+        numba.set_num_threads(n)
+        samples[str(n)] = [1e3 * record.seconds for record in fit(train, config).history[1:]]
+    parameters = sum(theta.nbytes for theta in found.params.tensors().values())
+    return {
+        "status": "ok",
+        "reason": None,
+        "samples_ms": samples,
+        "parameter_bytes": parameters,
+        "rating_bytes": train.users.nbytes + train.items.nbytes + train.values.nbytes,
+        "peak_bytes": None if before is None or peak is None else peak - before,
+    }, {}
+
+
+def summary(outcome: Json) -> list[str]:
+    """A line a case, then slopes and what threads gain."""
+    out = [f"{'solver':9}{'ratings':>12}{'K':>5}{'threads':>8}{'ms an epoch':>13}{'M ratings/s':>13}{'B a rating':>12}"]
+    for row in outcome["rows"]:
+        begin = f"{row['solver']:9}{row['n_ratings']:12,}{row['n_factors']:5}{row['threads']:8}"
+        if row["timing"] is None:
+            out.append(f"{begin}  {row['status']}: {row['reason']}")
+            continue
+        timing, spare = row["timing"], row["spare_bytes_per_rating"]
+        memory = "–" if spare is None else f"{spare:.1f}"
+        out.append(f"{begin}{timing['median_ms']:13.2f}{timing['ratings_per_s'] / 1e6:13.1f}{memory:>12}")
+    for one in outcome["slopes"]:
+        kept = f"{'K' if one['over'] == 'N' else 'N'} = {one['fixed']:,}"
+        out.append(
+            f"{one['solver']}, {one['threads']} threads: time grows as {one['over']}^{one['slope']:.2f} ({kept})"
+        )
+    for name in dict.fromkeys(one["solver"] for one in outcome["threads"]):
+        ratios = [one["ratio"] for one in outcome["threads"] if one["solver"] == name]
+        out.append(f"{name}: all threads over one, {min(ratios):.2f} to {max(ratios):.2f}")
+    if (outcome["others_busy_cores"] or 0.0) > 0.25:
+        out.append(f"Others kept {outcome['others_busy_cores']:.2f} cores busy meanwhile: measure again.")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1:], run_case))
