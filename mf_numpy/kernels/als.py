@@ -24,6 +24,9 @@ AHEAD = 8
 CHUNKS = 128
 """Chunks of rows at most."""
 
+LEAST_CHUNK = 4096
+"""Ratings' worth of work in a chunk at least: to wake a thread for less takes longer than to do it."""
+
 
 def panel_rows(width: int, itemsize: int) -> int:
     """How many rows of W numbers a panel holds, a multiple of 4."""
@@ -34,7 +37,8 @@ def chunks(indptr: Array, n_factors: int) -> Array:
     """Bounds of chunks of rows that cost about the same, (C + 1,) int64; set by the data and K alone."""
     # A Cholesky factor costs as much as the products of K / 3 ratings.
     cost = np.concatenate([[0.0], np.cumsum(np.diff(indptr) + n_factors / 3.0 + 1.0)])
-    cuts = np.linspace(0.0, cost[-1], min(CHUNKS, max(1, len(indptr) - 1)) + 1)
+    n_chunks = max(1, min(CHUNKS, len(indptr) - 1, int(cost[-1] // LEAST_CHUNK)))
+    cuts = np.linspace(0.0, cost[-1], n_chunks + 1)
     bounds = np.searchsorted(cost, cuts)
     bounds[-1] = len(indptr) - 1
     return bounds.astype(np.int64)
@@ -43,6 +47,15 @@ def chunks(indptr: Array, n_factors: int) -> Array:
 def least_pivot(n_factors: int, dtype: Any) -> float:
     """The share of its diagonal that a pivot must keep: as much as rounding leaves of a singular matrix's."""
     return float((n_factors + 1) * np.finfo(dtype).eps)
+
+
+@numba.njit
+def norm_of(factors, bias, row, biased):  # type: ignore[no-untyped-def]
+    """|θ|² of a row, in float64."""
+    norm = np.float64(bias[row]) * np.float64(bias[row]) if biased else 0.0
+    for f in range(factors.shape[1]):
+        norm += np.float64(factors[row, f]) * np.float64(factors[row, f])
+    return norm
 
 
 @numba.njit(inline="always")
@@ -57,14 +70,14 @@ def _room(n_rows, width, like):  # type: ignore[no-untyped-def]
 def rows_kernel(form: int) -> Any:
     """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26).
 
-    Where a normal matrix is as good as singular, the row stays and `failed` says so. With `measure`, squares[row] is
-    Σ (r̂ - r)² of the row's ratings before it moved.
+    Where a normal matrix is as good as singular, the row stays and `failed` says so. norms[row] is |θ|² of the row
+    before it moved and, with `measure`, squares[row] Σ (r̂ - r)² of its ratings.
     """
 
     @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
         first_row, last_row, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
-        n_factors, n_rows, n_panel, least, measure, squares, failed,
+        n_factors, n_rows, n_panel, least, measure, squares, norms, failed,
     ):  # fmt: skip
         width = own.shape[1]
         A, B, S, F = _room(n_rows, width, own), _room(2, width, own), _room(n_rows, 2, own), _room(8, 8, own)
@@ -73,8 +86,8 @@ def rows_kernel(form: int) -> Any:
         for row in range(first_row, last_row):
             begin, end = indptr[row], indptr[row + 1]
             failed[row] = False
-            if measure:
-                squares[row] = 0
+            norms[row] = norm_of(own, own_bias, row, biased)
+            squares[row] = 0
             if begin == end:
                 if ridge[row] > 0:
                     own[row] = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mf_numpy.kernels.als import norm_of
 from mf_numpy.kernels.compiling import jit_rows, per_form
 from mf_numpy.kernels.vector import add, copy, dot, load, prefetch, scale, store
 
@@ -17,19 +18,19 @@ AHEAD = 8
 def steps_kernel(form: int) -> Any:
     """The kernel of one side: `n_steps` steps of each row that has ratings, from where it is (Eq. 32).
 
-    With `measure`, squares[row] is Σ (r̂ - r)² of the row's ratings before it moved.
+    norms and, with `measure`, squares are those of `als.rows_kernel`.
     """
 
     @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
         first_row, last_row, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
-        n_steps, measure, squares,
+        n_steps, measure, squares, norms,
     ):  # fmt: skip
         one = type(mu)(1)
         for row in range(first_row, last_row):
             begin, end, reg = indptr[row], indptr[row + 1], ridge[row]
-            if measure:
-                squares[row] = 0
+            norms[row] = norm_of(own, own_bias, row, biased)
+            squares[row] = 0
             if begin == end:
                 if reg > 0:
                     own[row] = 0

@@ -16,9 +16,7 @@ from mf_numpy.curvature import Side
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import als, cg, normal, predict
 from mf_numpy.kernels.compiling import over_rows
-from mf_numpy.kernels.gradients import columns
 from mf_numpy.kernels.model import biases
-from mf_numpy.kernels.sgd import norms_kernel
 from mf_numpy.kernels.vector import LOOPS, aligned_empty, form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
@@ -110,10 +108,10 @@ class AlsEngine:
         """A sweep: all users, then all items."""
         half = _half_in_loops if self.backend == "loops" else _half
         with np.errstate(over="ignore", invalid="ignore"):
-            penalised = _penalty(state.params, batch, config)
-            squared_error = half(state, batch, "user", config, measure=True)
-            half(state, batch, "item", config, measure=False)
-        return replace(state, objective=squared_error / len(batch) + penalised, squared_error=squared_error)
+            squared_error, norm_u = half(state, batch, "user", config, measure=True)
+            _, norm_i = half(state, batch, "item", config, measure=False)
+        objective = squared_error / len(batch) + config.reg * (norm_u + norm_i)  # Eq. 2
+        return replace(state, objective=objective, squared_error=squared_error)
 
     def seen(self, state: AlsState) -> tuple[float, float]:
         return state.objective, state.squared_error
@@ -154,39 +152,29 @@ def _table(factors: Array, form: int) -> Array:
     return out
 
 
-def _penalty(params: Params, whole: BothSides, config: Config) -> float:
-    """The second half of Eq. 2."""
-    norms = 0.0
-    for name, theta in params.tensors().items():
-        each = np.empty(len(theta))
-        norms_kernel(columns(theta), (whole.user if name in ("P", "b") else whole.item).weights, each)
-        norms += float(each.sum())
-    return config.reg * norms
-
-
-def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> float:
-    """Move all rows of a side; returns Σ (r̂ - r)² before, with `measure`."""
+def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> tuple[float, float]:
+    """Move all rows of a side; returns Σ (r̂ - r)², with `measure`, and Σ w|θ|² of its rows before."""
     b, c, biased = biases(state.params)
     rows, own, own_bias, table, other_bias = (
         (whole.user, state.P, b, state.Q, c) if side == "user" else (whole.item, state.Q, c, state.P, b)
     )
     as_type, n_factors = own.dtype.type, config.n_factors
     ridge = (config.reg * len(whole) * rows.weights).astype(own.dtype)
-    squares, failed = np.zeros(len(own)), np.zeros(len(own), np.bool_)
+    squares, norms, failed = np.zeros(len(own)), np.zeros(len(own)), np.zeros(len(own), np.bool_)
     given = (rows.indptr, rows.others, rows.values, own, own_bias, table, other_bias, as_type(state.params.mu), biased)
     if config.cg_steps:
         kernel = cg.steps_kernel(form(n_factors))
-        over_rows(kernel, rows.bounds, *given, ridge, config.cg_steps, measure, squares)
-        return float(squares.sum())
+        over_rows(kernel, rows.bounds, *given, ridge, config.cg_steps, measure, squares, norms)
+        return float(squares.sum()), float((norms * rows.weights).sum())
     shape = normal.form(n_factors)
     over_rows(
         als.rows_kernel(shape), rows.bounds, *given, ridge, n_factors, normal.n_rows(n_factors, shape),
         als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
-        measure, squares, failed,
+        measure, squares, norms, failed,
     )  # fmt: skip
     for row in np.flatnonzero(failed):
         _least_squares(state, rows, side, int(row), config)
-    return float(squares.sum())
+    return float(squares.sum()), float((norms * rows.weights).sum())
 
 
 def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -> tuple[Array, Array, Array]:
@@ -219,7 +207,7 @@ def _least_squares(state: AlsState, rows: Rows, side: Side, row: int, config: Co
     _put(state.params, side, row, theta)
 
 
-def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> float:
+def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> tuple[float, float]:
     """`_half`, row by row and in float64."""
     rows = whole.user if side == "user" else whole.item
     of = np.repeat(np.arange(len(rows.weights)), np.diff(rows.indptr))
@@ -227,13 +215,15 @@ def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config
     params = state.params.with_tensors({k: v.astype(np.float64) for k, v in state.params.tensors().items()})
     pairs = Batch(users, items, rows.values.astype(np.float64), params.shape[:2])
     before = predict(params, users, items) - pairs.values
+    factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
+    norms = (factors**2).sum(axis=1) + (0 if bias is None else bias**2)
     for row in range(len(rows.weights)):
         if config.cg_steps:
             theta = _steps(*_normal(state, rows, side, row, config), config.cg_steps)
         else:
             theta = curvature.row_minimiser(params, side, row, pairs, config)
         _put(state.params, side, row, theta)
-    return float(before @ before)
+    return float(before @ before), float((norms * rows.weights).sum())
 
 
 def _steps(x: Array, matrix: Array, right: Array, n_steps: int) -> Array:
