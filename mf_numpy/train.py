@@ -93,13 +93,14 @@ def run(
     ended_before = _reason_to_stop(history, config) if history else None
     if ended_before:
         status, message = ended_before
-    # `good` is the last point whose objective is known to be finite; `here` is where this epoch began.
+    # `good` is the last point whose objective is known to be finite; `here` is where this epoch began. Copies take
+    # room: the one before `good` is gone before there is another.
     good = here = engine.export(state)
     try:
         while here.epoch < config.n_epochs and not ended_before:
             state, record = _epoch(engine, state, whole, here.epoch + 1, config)
-            if math.isfinite(record.objective):
-                # Which frees the one before, ere another copy is made.
+            # No square of an error overflows, in whatever order they are added up.
+            if record.objective * len(train) < float(np.finfo(config.numpy_dtype).max):
                 good = here
             ended = engine.export(state)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
