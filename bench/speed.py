@@ -127,7 +127,7 @@ def measure(
                     if system.solver:
                         one = _ours(system, k, n, folder, start_one)
                     else:
-                        one = _theirs(system, k, n, train, peers)
+                        one = _theirs(contest, system, k, n, train, peers)
                     turns.setdefault((contest, system, k, n), []).append(one)
         except KeyboardInterrupt:
             if not turns:
@@ -156,9 +156,9 @@ def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: La
     return outcome | {"others_busy_cores": machine.others_busy(began, machine.clock())}
 
 
-def _theirs(system: System, n_factors: int, threads: int, train: Ratings, peers: TimePeer) -> Json:
+def _theirs(contest: str, system: System, n_factors: int, threads: int, train: Ratings, peers: TimePeer) -> Json:
     # Where an epoch is the difference of two fits, small tables need many epochs for one that can be measured.
-    n_epochs = max(4, min(60, 40_000_000 // len(train)))
+    n_epochs = max(2, min(60, (4_000_000 if contest.startswith("als") else 40_000_000) // len(train)))
     settings = Settings(n_factors=n_factors, threads=threads, n_epochs=n_epochs, extra=dict(system.extra))
     out = peers(system.peer, train, settings, samples=5, limit=PEER_LIMIT)
     about = {key: out.get(key) for key in ("peer", "version", "precision", "epochs_by", "threads", "notes", "settings")}
