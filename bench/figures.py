@@ -180,7 +180,7 @@ def _roofline(found: Json) -> Picture:
         "GFLOP/s of each kernel against its operations a byte, beside what this machine's caches, memory and "
         f"multiply-adds allow; float32, {n} thread{'s' * (n > 1)}. Share of the bound that each reaches: "
     )
-    about += "; ".join(f"{row['kernel']} {row['share']:.0%} of {row['place']}" for row in rows) + "."
+    about += "; ".join(f"{row['kernel']} {roof_figure.share(row)}" for row in rows) + "."
     if (found["others_busy_cores"] or 0.0) > 0.25:
         about += f" Others kept {found['others_busy_cores']:.2f} cores busy meanwhile: not to be trusted."
     svg = roof_figure.draw(found, Theme("report", INK, INK, GRID, "#ffffff", HUES))

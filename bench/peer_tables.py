@@ -31,44 +31,40 @@ def _all(schema: str, version: int, prefix: str) -> dict[str, Json]:
 def speeds(of: Source) -> tuple[Cells, str]:
     """An epoch of ours, and how many times as long the fastest other takes."""
     found = _all(speed.SCHEMA, speed.VERSION, "speed")
-    head = [of.say("an epoch", "一轮"), "K", of.say("threads", "线程"), *(DATA[name] for name in found)]
-    keys = list(
-        dict.fromkeys(
-            (row["contest"], row["n_factors"], row["threads"]) for outcome in found.values() for row in outcome["rows"]
-        )
-    )
-    order = list(CONTESTS)
+    columns = [
+        (name, n) for name, outcome in found.items() for n in sorted({row["threads"] for row in outcome["rows"]})
+    ]
+    titles = (f"{DATA[name]}, {n} " + of.say("thread" if n == 1 else "threads", "线程") for name, n in columns)
+    head = [of.say("an epoch, K", "一轮，K"), *titles]
+    keys = {(row["contest"], row["n_factors"]) for outcome in found.values() for row in outcome["rows"]}
     cells = [head]
-    for contest, k, n in sorted(keys, key=lambda key: (order.index(key[0]), key[1:])):
-        line = [CONTESTS[contest][of.lang == "zh"], str(k), str(n)]
-        for outcome in found.values():
-            same = [
-                row
-                for row in outcome["rows"]
-                if (row["contest"], row["n_factors"], row["threads"]) == (contest, k, n) and row["timing"]
-            ]
-            mine = next((row for row in same if row["system"].startswith("mf_numpy")), None)
-            others = [row for row in same if row is not mine]
-            if mine is None or not others:
-                line.append("–")
-                continue
-            best = min(others, key=lambda row: float(row["timing"]["median_ms"]))
-            times = best["timing"]["median_ms"] / mine["timing"]["median_ms"]
-            rate = mine["timing"]["ratings_per_s"] / 1e6
-            name = best["system"].split(",")[0]
-            line.append(
-                of.say(f"{rate:.0f} M/s, {times:.1f}× {name}", f"{rate:.0f} 百万条/秒，{name} 的 {times:.1f} 倍")
-            )
+    for contest, k in sorted(keys, key=lambda key: (list(CONTESTS).index(key[0]), key[1])):
+        line = [f"{CONTESTS[contest][of.lang == 'zh']}, {k}"]
+        line += [_beside(of, found[name]["rows"], contest, k, n) for name, n in columns]
         cells.append(line)
     busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
     note = of.say(
         "Ratings a second of ours, and how many times as long an epoch of the fastest other system takes: medians, "
         f"float32, systems taking turns in processes of their own; {_where(found)}; others kept at most {busy:.2f} "
-        "cores busy.",
+        "cores busy. Each data set is a run of its own: between two of them compare ratios alone.",
         f"我们的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}；"
-        f"其他程序最多占用 {busy:.2f} 个核。",
+        f"其他程序最多占用 {busy:.2f} 个核。每个数据集是单独的一次运行，彼此之间只能比较倍数。",
     )
     return cells, note
+
+
+def _beside(of: Source, rows: list[Json], contest: str, n_factors: int, threads: int) -> str:
+    """Our rate and the fastest other's time over ours, or a dash where one of them was not measured."""
+    wanted = contest, n_factors, threads
+    same = [row for row in rows if (row["contest"], row["n_factors"], row["threads"]) == wanted and row["timing"]]
+    mine = next((row for row in same if row["system"].startswith("mf_numpy")), None)
+    others = [row for row in same if row is not mine]
+    if mine is None or not others:
+        return "–"
+    best = min(others, key=lambda row: float(row["timing"]["median_ms"]))
+    times = best["timing"]["median_ms"] / mine["timing"]["median_ms"]
+    rate, name = mine["timing"]["ratings_per_s"] / 1e6, best["system"].split(",")[0]
+    return of.say(f"{rate:.0f} M/s, {times:.1f}× {name}", f"{rate:.0f} 百万条/秒，{name} 的 {times:.1f} 倍")
 
 
 def races(of: Source) -> tuple[Cells, str]:

@@ -16,6 +16,11 @@ def draw(outcome: Json, theme: Theme = LIGHT) -> str:
     return svg_of(_panels, "kernels", theme, outcome, height=4.6)
 
 
+def share(row: Json) -> str:
+    """How much of its bound a kernel reaches, and of what."""
+    return f"{row['share']:.0%} of {'multiply-adds' if row['bound'] == 'flops' else row['place']}"
+
+
 def _panels(figure: Figure, theme: Theme, outcome: Json) -> None:
     factors = sorted({row["n_factors"] for row in outcome["rows"]})
     n = max(row["threads"] for row in outcome["rows"])
@@ -29,7 +34,7 @@ def _panels(figure: Figure, theme: Theme, outcome: Json) -> None:
         _roof(axes, theme, outcome, n)
         for number, row in enumerate(rows):
             where = row["flops_per_rating"] / row["bytes_per_rating"], row["gflops_per_s"]
-            label = f"{row['kernel']}: {row['share']:.0%} of {row['place']}"
+            label = f"{row['kernel']}: {share(row)}"
             style = {"marker": MARKS[row["kernel"]], "color": theme.hues[number % len(theme.hues)], "linestyle": "none"}
             axes.plot(*where, markersize=8, label=label, **style)
         axes.set_title(f"K = {k}, float32, {n} thread{'s' * (n > 1)}", loc="left")
