@@ -161,6 +161,15 @@ def roofline(
     return 0
 
 
+def _kept(outcome: dict[str, Any], path: Path, lines: list[str]) -> int:
+    """Write a measurement and show it; 130 where Ctrl-C cut it short."""
+    console = Console(highlight=False)
+    result.write_atomically(path, result.to_text(outcome))
+    for line in (*lines, str(path)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0 if outcome["complete"] else 130
+
+
 @app.command
 def speed(
     *,
@@ -176,7 +185,7 @@ def speed(
     from bench import kernels
     from bench import speed as contest
 
-    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    progress = Console(stderr=True, highlight=False)
     loaded = suite.load_data(data)
     outcome = contest.measure(
         loaded.train,
@@ -186,11 +195,7 @@ def speed(
         rounds=rounds,
         say=lambda text: progress.print(text, style="dim", markup=False),
     )
-    path = out or OUT / "speed.json"
-    result.write_atomically(path, result.to_text(outcome))
-    for line in (*contest.summary(outcome), str(path)):
-        console.print(line, soft_wrap=True, markup=False)
-    return 0 if outcome["complete"] else 130
+    return _kept(outcome, out or OUT / "speed.json", contest.summary(outcome))
 
 
 @app.command
@@ -205,18 +210,14 @@ def race(
     from bench import kernels
     from bench import race as course
 
-    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    progress = Console(stderr=True, highlight=False)
     outcome = course.measure(
         suite.load_data(data),
         factors=kernels.numbers(factors),
         rounds=rounds,
         say=lambda text: progress.print(text, style="dim", markup=False),
     )
-    path = out or OUT / "race.json"
-    result.write_atomically(path, result.to_text(outcome))
-    for line in (*course.summary(outcome), str(path)):
-        console.print(line, soft_wrap=True, markup=False)
-    return 0 if outcome["complete"] else 130
+    return _kept(outcome, out or OUT / "race.json", course.summary(outcome))
 
 
 @app.command
@@ -233,17 +234,13 @@ def scaling(
     from bench import kernels
     from bench import scaling as growth
 
-    progress, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    progress = Console(stderr=True, highlight=False)
     outcome = growth.measure(
         growth.Plan(ratings=kernels.numbers(ratings), factors=kernels.numbers(factors)),
         solvers=tuple(name.strip() for name in solvers.split(",") if name.strip()),
         say=lambda text: progress.print(text, style="dim", markup=False),
     )
-    path = out or OUT / "scaling.json"
-    result.write_atomically(path, result.to_text(outcome))
-    for line in (*growth.summary(outcome), str(path)):
-        console.print(line, soft_wrap=True, markup=False)
-    return 0 if outcome["complete"] else 130
+    return _kept(outcome, out or OUT / "scaling.json", growth.summary(outcome))
 
 
 @app.command

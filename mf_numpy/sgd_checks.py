@@ -32,7 +32,7 @@ def steps_in_loops(ways: Ways) -> list[Check]:
     """Three epochs by the kernel are those of plain Python, by every rule."""
     worst = Worst(1e-11)
     for label, ratings, params, config in _problems(lr=0.01):
-        mine, theirs = (_after(backend, ratings, params, config, 3) for backend in _BACKENDS)
+        mine, theirs = (after_epochs(backend, ratings, params, config, 3) for backend in _BACKENDS)
         worst.see_all("numba", mine.params.tensors(), theirs.params.tensors(), label)
         if theirs.velocity is not None:
             worst.see_all("numba", mine.velocity or {}, theirs.velocity, f"{label}, velocity")
@@ -53,7 +53,7 @@ def one_rating(ways: Ways) -> list[Check]:
         # Velocities begin at 0, so that only the post's form begins with less than g, and Nesterov's with more.
         length = {"ema": 1 - beta, "heavy_ball": 1.0, "nesterov": 1 + beta}[config.momentum_form]
         for backend in _BACKENDS:
-            now = _after(backend, ratings, params, config, 1).params.tensors()
+            now = after_epochs(backend, ratings, params, config, 1).params.tensors()
             for name, theta in params.tensors().items():
                 step = np.sign(slope[name]) if config.step_rule == "adagrad" else length * slope[name]
                 worst.see(backend, name, now[name], theta - config.lr * step, label)
@@ -67,7 +67,7 @@ def mean_step(ways: Ways) -> list[Check]:
     for label, ratings, params, config in _problems({"plain": {}}, lr=eta):
         slope = gradients.gradient(params, full_batch(ratings, config), config).gradient
         for backend in _BACKENDS:
-            now = _after(backend, ratings, params, config, 1).params.tensors()
+            now = after_epochs(backend, ratings, params, config, 1).params.tensors()
             for name, theta in params.tensors().items():
                 worst.see(backend, name, (theta - now[name]) / (eta * len(ratings)), slope[name], label)
     return worst.checks()
@@ -82,7 +82,7 @@ def fall_over_an_epoch(ways: Ways) -> list[Check]:
         before = gradients.gradient(params, batch, config)
         square = sum(float((g**2).sum()) for g in before.gradient.values())
         for backend in _BACKENDS:
-            after = objective(_after(backend, ratings, params, config, 1).params, batch, config)
+            after = objective(after_epochs(backend, ratings, params, config, 1).params, batch, config)
             worst.see(backend, "fall of J", (before.objective - after) / (eta * len(ratings)), square, label)
     return worst.checks()
 
@@ -97,7 +97,8 @@ def _problems(
             yield f"{rule}, {kind}, {penalty}", *problem(3, size=60, **about | given | settings)
 
 
-def _after(backend: Backend, ratings: Ratings, params: Params, config: Config, n_epochs: int) -> State:
+def after_epochs(backend: Backend, ratings: Ratings, params: Params, config: Config, n_epochs: int) -> State:
+    """Where epochs of the configured solver lead from a copy of the parameters."""
     engine = engine_for(config, backend)
     whole = engine.load(ratings, config)
     state = engine.start(State(params.copy()), whole, config)

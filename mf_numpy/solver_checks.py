@@ -11,12 +11,12 @@ from mf_numpy import gradients
 from mf_numpy.batch import full_batch
 from mf_numpy.check import Check
 from mf_numpy.config import Config
-from mf_numpy.engine import Backend, State
+from mf_numpy.engine import Backend
 from mf_numpy.model import Params
 from mf_numpy.objective import objective
 from mf_numpy.properties import Ways, Worst, problem
 from mf_numpy.ratings import Ratings
-from mf_numpy.solvers import engine_for
+from mf_numpy.sgd_checks import after_epochs
 
 _SOLVERS: dict[str, dict[str, Any]] = {
     "als": {"solver": "als"},
@@ -31,7 +31,7 @@ def sweeps_in_loops(ways: Ways) -> list[Check]:
     """Two epochs by the kernels are those row by row, or number by number, in float64."""
     worst = Worst(1e-9)
     for label, ratings, params, config in _problems(_SOLVERS):
-        mine, theirs = (_after(backend, ratings, params, config, 2) for backend in _BACKENDS)
+        mine, theirs = (after_epochs(backend, ratings, params, config, 2).params for backend in _BACKENDS)
         worst.see_all("numba", mine.tensors(), theirs.tensors(), label)
     return worst.checks()
 
@@ -44,7 +44,7 @@ def slope_after_a_sweep(ways: Ways) -> list[Check]:
     exact["als, all steps"] = {"solver": "als", "cg_steps": 4}
     for label, ratings, params, config in _problems(exact):
         for backend in _BACKENDS:
-            here = _after(backend, ratings, params, config, 1)
+            here = after_epochs(backend, ratings, params, config, 1).params
             slope = gradients.gradient(here, full_batch(ratings, config), config).gradient
             if config.solver == "cd":
                 worst.see(backend, "Q", slope["Q"][:, -1], np.zeros(len(here.Q)), label)
@@ -61,7 +61,7 @@ def at_rest_in_the_end(ways: Ways) -> list[Check]:
         batch, here = full_batch(ratings, config), params
         levels = [objective(params, batch, config)]
         for _ in range(12):
-            here = _after("numba", ratings, here, config, 50)
+            here = after_epochs("numba", ratings, here, config, 50).params
             levels.append(objective(here, batch, config))
         rises = np.maximum(np.diff(levels), 0)
         worst.see("numba", "rise of J", rises, np.zeros_like(rises), label)
@@ -76,12 +76,3 @@ def _problems(solvers: dict[str, dict[str, Any]], **settings: Any) -> Iterator[t
         for kind, penalty in (("plain", "total"), ("biased", "per_rating")):
             about: dict[str, Any] = {"model": kind, "penalty": penalty, "reg": 0.02}
             yield f"{name}, {kind}, {penalty}", *problem(3, size=60, **about | given | settings)
-
-
-def _after(backend: Backend, ratings: Ratings, params: Params, config: Config, n_epochs: int) -> Params:
-    engine = engine_for(config, backend)
-    whole = engine.load(ratings, config)
-    state = engine.start(State(params.copy()), whole, config)
-    for _ in range(n_epochs):
-        state = engine.next_epoch(engine.step(state, whole, config))
-    return engine.export(state).params

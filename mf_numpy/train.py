@@ -86,6 +86,7 @@ def run(
     whole = engine.load(train, config)
     point = _copied(resume.state) if resume else init(train, config)
     state = engine.start(point, whole, config)
+    # Most engines have gone on to a copy of their own.
     del point
 
     status: Status = "max_epochs"

@@ -71,6 +71,24 @@ def test_a_form_holds_length_and_lanes() -> None:
     assert vector.form(vector.MAX_FACTORS) != vector.LOOPS == vector.form(vector.MAX_FACTORS + 1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ratings_in_any_order_are_laid_out_as_if_they_had_been_sorted(dtype: Any) -> None:
+    """What a fit lays out straight from the table is what it would from a sorted copy of it."""
+    ratings, config = _ratings(), Config(n_factors=3, dtype=dtype)
+    assert (np.diff(ratings.users) < 0).any()
+    batch = full_batch(ratings, config)
+    straight = layout.full_blocks(ratings, config)
+    sorted_first = layout.blocks(batch, straight.items_per_block)
+    for f in fields(layout.Blocks):
+        np.testing.assert_array_equal(getattr(straight, f.name), getattr(sorted_first, f.name), err_msg=f.name)
+    assert straight.values.dtype == np.dtype(dtype) and straight.shape == batch.shape
+    params = model.start(ratings, config)
+    ours, theirs = (kernels.gradient(params, one, config) for one in (straight, batch))
+    assert ours.objective == theirs.objective
+    for name, g in theirs.gradient.items():
+        np.testing.assert_array_equal(ours.gradient[name], g)
+
+
 @pytest.mark.parametrize("per_block", [1, 4, 29, 30, 1000])
 def test_blocks_hold_each_rating_once(per_block: int) -> None:
     train = _ratings()

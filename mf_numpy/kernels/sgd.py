@@ -32,16 +32,6 @@ def rule_of(config: Config) -> int:
     return VELOCITY if config.momentum else PLAIN
 
 
-@jit
-def norms_kernel(theta, weights, out):  # type: ignore[no-untyped-def]
-    """out[row] = w |θ_row|² (Eq. 2), in float64."""
-    for row in prange(len(theta)):
-        norm = 0.0
-        for f in range(theta.shape[1]):
-            norm += np.float64(theta[row, f]) * np.float64(theta[row, f])
-        out[row] = norm * weights[row]
-
-
 @per_form
 def diagonal_kernel(form: int, rule: int) -> Any:
     """The kernel of one diagonal: Eq. 29 for every rating of its D blocks, and ℓ of each before its step."""

@@ -14,8 +14,7 @@ import numpy as np
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import cd, predict
-from mf_numpy.kernels.gradients import columns
-from mf_numpy.kernels.sgd import norms_kernel
+from mf_numpy.kernels.penalty import penalty
 from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
@@ -119,7 +118,7 @@ class CdEngine:
     def step(self, state: CdState, batch: TwoOrders, config: Config) -> CdState:
         """An epoch: every number once; of each factor's, `Config.inner_sweeps` times."""
         params = _rows(state)
-        penalised = _penalty(params, batch, config)
+        penalised = penalty(params, batch.users.weights, batch.items.weights, config.reg)
         epoch = _epoch_in_loops if self.backend == "loops" else _epoch
         with np.errstate(over="ignore", invalid="ignore"):
             squared_error = epoch(state.tensors, params, batch, config)
@@ -159,17 +158,6 @@ def _rows(state: CdState) -> Params:
         tensors[name] = aligned_empty(theta.T.shape, theta.dtype)
         np.copyto(tensors[name], theta.T)
     return Params(**tensors, mu=state.mu)
-
-
-def _penalty(params: Params, whole: TwoOrders, config: Config) -> float:
-    """The second half of Eq. 2."""
-    norms = 0.0
-    for name, theta in params.tensors().items():
-        side = whole.users if name in ("P", "b") else whole.items
-        each = np.empty(len(theta))
-        norms_kernel(columns(theta), side.weights, each)
-        norms += float(each.sum())
-    return config.reg * norms
 
 
 def _epoch(tensors: Tensors, params: Params, whole: TwoOrders, config: Config) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
-from mf_numpy.kernels.gradients import columns
 from mf_numpy.kernels.grid import Grid, grid
 from mf_numpy.kernels.optim import weight_of_gradient
+from mf_numpy.kernels.penalty import penalty
 from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.loops import loss_and_residual
 from mf_numpy.metrics import Predictor
@@ -105,7 +105,7 @@ class SgdEngine:
     def step(self, state: SgdState, batch: Dealt, config: Config) -> SgdState:
         """An epoch: every rating once."""
         order = np.random.default_rng([config.seed, state.epoch + 1]).permutation(batch.grid.side)
-        penalised = _penalty(state.params, batch, config)
+        penalised = penalty(state.params, batch.w_u, batch.w_i, config.reg)
         epoch = _epoch_in_loops if self.backend == "loops" else _epoch
         with np.errstate(over="ignore", invalid="ignore"):
             loss, squared_error = epoch(state, batch, order, config)
@@ -126,17 +126,6 @@ class SgdEngine:
         moving = any(v.size for v in state.velocity.values())
         velocity = {name: _undealt(v, name, laid) for name, v in state.velocity.items()} if moving else None
         return State(_undealt_params(state.params, laid), velocity, state.epoch)
-
-
-def _penalty(params: Params, whole: Dealt, config: Config) -> float:
-    """The second half of Eq. 2, over rows in the order of the grid."""
-    norms = 0.0
-    for name, theta in params.tensors().items():
-        weights = whole.w_u if name in ("P", "b") else whole.w_i
-        each = np.empty(len(theta))
-        sgd.norms_kernel(columns(theta), weights, each)
-        norms += float(each.sum())
-    return config.reg * norms
 
 
 def _shrink_idle(params: Params, whole: Dealt, config: Config, lr: float) -> None:
