@@ -236,7 +236,7 @@ def scaling(
 
     progress = Console(stderr=True, highlight=False)
     outcome = growth.measure(
-        growth.Plan(ratings=kernels.numbers(ratings), factors=kernels.numbers(factors)),
+        growth.Plan(ratings=kernels.numbers(ratings, "ratings"), factors=kernels.numbers(factors)),
         solvers=tuple(name.strip() for name in solvers.split(",") if name.strip()),
         say=lambda text: progress.print(text, style="dim", markup=False),
     )

@@ -178,8 +178,8 @@ def place(row: Json, lines: Json, train: Ratings) -> Json:
     }
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """The values of K in a text such as ``16,64``.
+def numbers(text: str, name: str = "factors") -> tuple[int, ...]:
+    """The whole numbers in a text such as ``16,64``, given for the option `name`.
 
     Raises:
         ConfigError: something else in it.
@@ -187,9 +187,7 @@ def numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(
-            f"factors is {text!r}, but must be whole numbers with commas between them, as 16,64"
-        ) from None
+        raise ConfigError(f"{name} is {text!r}, but must be whole numbers with commas between them, as 16,64") from None
 
 
 def summary(outcome: Json) -> list[str]:

@@ -90,3 +90,12 @@ def test_memory_is_counted_from_where_it_is_now() -> None:
 def test_what_it_does_not_take(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"must be"):
         scaling.measure(PLAN, launch=_grows, **given)
+
+
+def test_an_option_that_is_no_number_is_called_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cyclopts")
+    from bench.cli import main
+
+    for option in ("ratings", "factors"):
+        assert main(["scaling", f"--{option}", "1e5"]) == 2
+        assert f"{option} is '1e5', but must be whole numbers" in capsys.readouterr().err
