@@ -76,8 +76,8 @@ class Batch:
 def full_batch(train: Ratings, config: Config) -> Batch:
     """All N ratings, sorted by user."""
     view = train.csr
-    values = train.values[view.order].astype(config.numpy_dtype)
-    return Batch(train.users[view.order], view.indices, values, (train.n_users, train.n_items), view.indptr)
+    values = view.arranged(train.values).astype(config.numpy_dtype)
+    return Batch(view.arranged(train.users), view.indices, values, (train.n_users, train.n_items), view.indptr)
 
 
 def order_of(epoch: int, n_ratings: int, config: Config) -> Array:

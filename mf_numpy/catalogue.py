@@ -240,7 +240,7 @@ _RATINGS = (
     Fault(
         name="values-in-file-order",
         function="mf_numpy.batch:full_batch",
-        right="values = train.values[view.order].astype(config.numpy_dtype)",
+        right="values = view.arranged(train.values).astype(config.numpy_dtype)",
         wrong="values = train.values.astype(config.numpy_dtype)",
         origin="Users and items are sorted and the ratings beside them are not.",
         caught_by=("order of ratings", "exact minimiser", "worked example", "dense table", "pooled epoch"),

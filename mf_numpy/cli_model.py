@@ -187,11 +187,11 @@ def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any])
     if index < 0:
         raise DataError(f"user {user!r} is not in {data}; its users are such as {ratings.user_ids.raw[:3].tolist()}")
     view = ratings.csr
-    own = view.order[view.indptr[index] : view.indptr[index + 1]]
-    items, values = ratings.item_ids.raw[ratings.items[own]], ratings.values[own]
+    own = slice(view.indptr[index], view.indptr[index + 1])
+    items, values = ratings.item_ids.raw[view.indices[own]], view.arranged(ratings.values)[own]
     predicted = result.predict([raw_id(result.catalogue.user_ids, user, "user")] * len(items), items).values
     order = np.argsort(-values, kind="stable")[:n]
-    out.print(f"{counted(len(own), 'rating')} of user {user}, the best {len(order)} of them:")
+    out.print(f"{counted(len(items), 'rating')} of user {user}, the best {len(order)} of them:")
     columns = {"item": items, "title": _titles(result, ratings, items), "rating": [f"{v:g}" for v in values]}
     columns |= {"predicted": [decimals(p) for p in predicted], "difference": [f"{d:+.4f}" for d in predicted - values]}
     shown = pd.DataFrame({name: column for name, column in columns.items() if column is not None}).iloc[order]

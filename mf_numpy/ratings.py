@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from mf_numpy import counting
+from mf_numpy.counting import Array as Array
 from mf_numpy.errors import DataError
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,19 +111,25 @@ class Layout:
         indptr: (rows + 1,) int64, right past 2**31 ratings.
         indices: (N,) the other side's index of each rating.
         order: (N,) int32, or int64 past 2**31 ratings; position in the original arrays of each rating of this view.
+            None where the original arrays are in this order already.
     """
 
     indptr: Array
     indices: Array
-    order: Array
+    order: Array | None
+
+    def arranged(self, array: Array) -> Array:
+        """Something of each rating (N, ...), in the order of this view; the array itself where it is in it."""
+        return array if self.order is None else array[self.order]
 
 
 def compress(rows: Array, others: Array, n_rows: int) -> Layout:
     """Sort pairs by row, stably (equal rows keep their order), into a `Layout`."""
-    indptr = np.zeros(n_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    order = np.argsort(rows, kind="stable")
-    return Layout(indptr, others[order], order.astype(np.int32 if len(rows) < 2**31 else np.int64, copy=False))
+    indptr = counting.begins(counting.counts(rows, n_rows))
+    if counting.is_sorted(rows):
+        return Layout(indptr, others, None)
+    order = counting.order(rows, indptr)
+    return Layout(indptr, others[order], order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +223,12 @@ class Ratings:
     @cached_property
     def user_counts(self) -> Array:
         """n_u: ratings of each user, (m,) int64."""
-        return np.bincount(self.users, minlength=self.n_users)
+        return counting.counts(self.users, self.n_users)
 
     @cached_property
     def item_counts(self) -> Array:
         """n_i: ratings of each item, (n,) int64."""
-        return np.bincount(self.items, minlength=self.n_items)
+        return counting.counts(self.items, self.n_items)
 
     @cached_property
     def csr(self) -> Layout:
@@ -246,7 +252,7 @@ class Ratings:
         """The ratings as an (m, n) CSR array; duplicates stay separate entries."""
         view = self.csr
         return sp.csr_array(
-            (self.values[view.order], view.indices, view.indptr), shape=(self.n_users, self.n_items), copy=False
+            (view.arranged(self.values), view.indices, view.indptr), shape=(self.n_users, self.n_items), copy=False
         )
 
     def take(self, where: Array) -> Ratings:

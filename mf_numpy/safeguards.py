@@ -318,8 +318,8 @@ def dense_table(ways: Ways) -> list[Check]:
     batch = full_batch(ratings, config)
     views = {
         "to_scipy": ratings.to_scipy().toarray(),
-        "csr": _filled(ratings.csr.indptr, ratings.csr.indices, ratings.values[ratings.csr.order], 301),
-        "csc": _filled(ratings.csc.indptr, ratings.csc.indices, ratings.values[ratings.csc.order], 301).T,
+        "csr": _filled(ratings.csr.indptr, ratings.csr.indices, ratings.csr.arranged(ratings.values), 301),
+        "csc": _filled(ratings.csc.indptr, ratings.csc.indices, ratings.csc.arranged(ratings.values), 301).T,
         "batch": _as_dense(batch.users, batch.items, batch.values),
         "sparse batch": batch.sparse(batch.values).toarray(),
     }

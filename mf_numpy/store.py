@@ -106,7 +106,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> FitResult:
     """Read a fitted model; the inverse of `save`.
 
-    ``catalogue.seen.order`` counts the ratings as sorted by user, since the original table is not in the file.
+    ``catalogue.seen.order`` is None: the ratings count as sorted by user, since the original table is not in the file.
 
     Raises:
         FileNotFoundError: no such file, with the nearest name in its folder.
@@ -339,7 +339,7 @@ class _Unpacker:
         _check_offsets("seen.indptr", indptr, len(indices))
         if len(indices) and (indices.min() < 0 or indices.max() >= n):
             raise FileFormatError(f"is damaged: 'seen.indices' goes outside 0..{n - 1}")
-        return Layout(indptr, indices, np.arange(len(indices), dtype=np.int64))
+        return Layout(indptr, indices, None)
 
 
 def _check_offsets(name: str, offsets: Array, length: int) -> None:

@@ -223,7 +223,7 @@ def test_chunks_hold_each_row_once() -> None:
 def test_indices_take_two_bytes_where_they_can() -> None:
     whole = CdEngine("numba").load(_ratings(70_000, 20, 5000), _config(dtype="float32"))
     kinds = [x.dtype.itemsize for x in (whole.users.others, whole.items.others, whole.order, whole.values)]
-    assert kinds == [2, 4, 2, 4]
+    assert kinds == [2, 4, 4, 4]
 
 
 def test_what_cd_does_not_take() -> None:

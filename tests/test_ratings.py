@@ -84,10 +84,10 @@ def test_both_views_hold_every_rating_in_its_row_duplicates_in_order() -> None:
         (ratings.csc, ratings.items, ratings.users),
     ):
         of_row = np.repeat(np.arange(len(view.indptr) - 1), np.diff(view.indptr))
-        assert rows[view.order].tolist() == of_row.tolist()
-        assert others[view.order].tolist() == view.indices.tolist()
+        assert view.arranged(rows).tolist() == of_row.tolist()
+        assert view.arranged(others).tolist() == view.indices.tolist()
         assert view.indptr.dtype == np.int64
-    assert ratings.values[ratings.csr.order].tolist() == [1.0, 2.0, 5.0, 4.0]
+    assert ratings.csr.arranged(ratings.values).tolist() == [1.0, 2.0, 5.0, 4.0]
 
 
 def test_the_sparse_matrix_keeps_duplicates_apart() -> None:

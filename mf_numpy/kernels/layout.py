@@ -83,9 +83,8 @@ def blocks(batch: Batch, per_block: int) -> Blocks:
         batch: sorted by user.
     """
     assert batch.indptr is not None
-    nothing = np.empty(0, np.int64)
     counts = batch.user_counts, batch.item_counts
-    return _laid(batch.indptr, batch.items, batch.values, nothing, counts, per_block, batch.values.dtype)
+    return _laid(batch.indptr, batch.items, batch.values, None, counts, per_block, batch.values.dtype)
 
 
 def full_blocks(train: Ratings, config: Config) -> Blocks:
@@ -100,7 +99,7 @@ def _laid(
     indptr: Array,
     of_items: Array,
     of_values: Array,
-    order: Array,
+    order: Array | None,
     counts: tuple[Array, Array],
     per_block: int,
     dtype: np.dtype[Any],
@@ -117,7 +116,7 @@ def _laid(
     items, values = np.empty(n_ratings, np.uint16), np.empty(n_ratings, dtype)
     seg_user, seg_length = np.empty(segments_to[-1], np.int32), np.empty(segments_to[-1], np.int32)
     _fill(
-        indptr, of_items, of_values, order, place, per_block,
+        indptr, of_items, of_values, np.empty(0, np.int32) if order is None else order, place, per_block,
         ratings_to[:-1].copy(), segments_to[:-1].copy(), items, values, seg_user, seg_length,
     )  # fmt: skip
     begins = np.concatenate([[0], np.cumsum(seg_length, dtype=np.int64)])

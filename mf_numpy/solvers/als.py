@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
-from mf_numpy import curvature
+from mf_numpy import counting, curvature
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.curvature import Side
@@ -86,13 +85,16 @@ class AlsEngine:
         self.backend: str = backend
 
     def load(self, train: Ratings, config: Config) -> BothSides:
-        values = train.values.astype(config.numpy_dtype)
         w_u, w_i = penalty_weights(train, config)
-        n_factors = 0 if config.cg_steps else config.n_factors
+        n_factors, dtype = 0 if config.cg_steps else config.n_factors, config.numpy_dtype
         view = train.csr
-        cuts = als.chunks(view.indptr, n_factors)
-        by_user = Rows(view.indptr, view.indices, values[view.order], cuts, w_u)
-        return BothSides(by_user, _rows(train.items, train.users, values, w_i, n_factors))
+        values = counting.deal(train.users, view.indptr, train.values, np.empty(len(train), dtype))
+        by_user = Rows(view.indptr, view.indices, values, als.chunks(view.indptr, n_factors), w_u)
+        starts = counting.begins(train.item_counts)
+        users, values = np.empty_like(train.users), np.empty(len(train), dtype)
+        counting.deal(train.items, starts, train.users, users)
+        counting.deal(train.items, starts, train.values, values)
+        return BothSides(by_user, Rows(starts, users, values, als.chunks(starts, n_factors), w_i))
 
     def start(self, state: State, whole: BothSides, config: Config) -> AlsState:
         params = state.params
@@ -124,23 +126,6 @@ class AlsEngine:
 
     def export(self, state: AlsState) -> State:
         return State(state.params.copy(), None, state.epoch)
-
-
-def _rows(rows: Array, others: Array, values: Array, weights: Array, n_factors: int) -> Rows:
-    indptr = np.zeros(len(weights) + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=len(weights)), out=indptr[1:])
-    out_others, out_values = np.empty_like(others), np.empty_like(values)
-    _deal(rows, others, values, indptr[:-1].copy(), out_others, out_values)
-    return Rows(indptr, out_others, out_values, als.chunks(indptr, n_factors), weights)
-
-
-@numba.njit(cache=True, nogil=True)
-def _deal(rows, others, values, next_of, out_others, out_values):  # type: ignore[no-untyped-def]
-    """Put every rating behind those of its row; `next_of` begins at the rows' beginnings."""
-    for k in range(len(rows)):
-        at = next_of[rows[k]]
-        next_of[rows[k]] += 1
-        out_others[at], out_values[at] = others[k], values[k]
 
 
 def _table(factors: Array, form: int) -> Array:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from mf_numpy import counting
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import cd, predict
@@ -19,7 +21,7 @@ from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import penalty_weights
-from mf_numpy.ratings import Array, Ratings, compress
+from mf_numpy.ratings import Array, Ratings
 
 CHUNKS = 64
 """Chunks of a side, of about equally many ratings."""
@@ -53,7 +55,7 @@ class TwoOrders:
     Attributes:
         users, items: the sides.
         values: (N,) ratings by user, in the precision of the parameters.
-        order: (N,) unsigned, where a rating of the order by item is in that by user.
+        order: (N,) int32 or int64, where a rating of the order by item is in that by user.
     """
 
     users: Side
@@ -98,15 +100,20 @@ class CdEngine:
     def load(self, train: Ratings, config: Config) -> TwoOrders:
         w_u, w_i = penalty_weights(train, config)
         by_user = train.csr
-        users = train.users[by_user.order]
-        by_item = compress(by_user.indices, users, train.n_items)
+        starts = counting.begins(train.item_counts)
+        # From the order by user to that by item.
+        order = counting.order(by_user.indices, starts)
+        users = np.empty(len(train), _index(train.n_users))
+        counting.deal(by_user.indices, starts, by_user.arranged(train.users), users)
+        items = by_user.indices.astype(_index(train.n_items))
         sides: list[Side] = []
-        for view, weights, n_others in ((by_user, w_u, train.n_items), (by_item, w_i, train.n_users)):
+        for indptr, others, weights in ((by_user.indptr, items, w_u), (starts, users, w_i)):
             ridge = len(train) * config.reg * weights
             e = aligned_empty((len(train),), config.numpy_dtype)
-            sides.append(Side(view.indptr, _small(view.indices, n_others), _bounds(view.indptr), weights, ridge, e))
-        values = train.values[by_user.order].astype(config.numpy_dtype)
-        return TwoOrders(sides[0], sides[1], values, _small(by_item.order, len(train)))
+            sides.append(Side(indptr, others, _bounds(indptr), weights, ridge, e))
+        values = np.empty(len(train), config.numpy_dtype)
+        counting.deal(train.users, by_user.indptr, train.values, values)
+        return TwoOrders(sides[0], sides[1], values, order)
 
     def start(self, state: State, whole: TwoOrders, config: Config) -> CdState:
         tensors = {name: np.ascontiguousarray(theta.T) for name, theta in state.params.tensors().items()}
@@ -137,9 +144,9 @@ class CdEngine:
         return State(_rows(state), epoch=state.epoch)
 
 
-def _small(index: Array, size: int) -> Array:
-    """An index into `size` places in as few bytes as hold it."""
-    return index.astype(np.uint16 if size <= 1 << 16 else np.uint32 if size <= 1 << 32 else np.uint64)
+def _index(size: int) -> type[np.unsignedinteger[Any]]:
+    """The fewest bytes that tell `size` places apart."""
+    return np.uint16 if size <= 1 << 16 else np.uint32
 
 
 def _bounds(indptr: Array) -> Array:
