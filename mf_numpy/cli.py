@@ -341,8 +341,10 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
 
 _ONLY_IN = {
     ("fit", "--device"): "mf_torch",
+    ("fit", "--path"): "mf_torch",
     ("fit", "--deterministic"): "mf_torch",
     ("check", "--device"): "mf_torch",
+    ("check", "--path"): "mf_torch",
     ("fit", "--backend"): "mf_numpy",
 }
 

@@ -10,14 +10,18 @@ from cyclopts import Parameter
 
 from mf_numpy.cli import BACKEND_GROUP, build_app, run
 from mf_torch import check, fit
+from mf_torch.paths import PATHS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where torch computes."""
+    """Where torch computes, and how."""
 
     device: Annotated[str, Parameter(group=BACKEND_GROUP, help="cpu, cuda or cuda:N; all ratings are moved there.")] = (
         "cpu"
+    )
+    path: Annotated[str, Parameter(group=BACKEND_GROUP, help=f"how torch finds the gradients: {', '.join(PATHS)}.")] = (
+        "autograd"
     )
     deterministic: Annotated[
         bool, Parameter(group=BACKEND_GROUP, negative="", help="Use torch's deterministic algorithms only.")
@@ -26,9 +30,16 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedWhere:
-    """Where autograd is checked."""
+    """Where and by which paths the port is checked."""
 
     device: Annotated[str, Parameter(group=BACKEND_GROUP, help="cpu, cuda or cuda:N.")] = "cpu"
+    path: Annotated[
+        str | None,
+        Parameter(
+            group=BACKEND_GROUP,
+            help=f"the one path to check, of {', '.join(PATHS)}; all but compiled, which is slow to start, by default.",
+        ),
+    ] = None
 
 
 app = build_app(

@@ -1,6 +1,8 @@
-"""`mf_numpy.check` with one column more, autograd, and named checks that ask torch."""
+"""`mf_numpy.check` with a column more for each path of `mf_torch.paths`, and named checks that ask torch."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from mf_numpy.objective import Evaluation
 from mf_numpy.properties import FORMS, WAYS, Way, Ways, Worst, problem
 from mf_numpy.ratings import Array
 from mf_numpy.suite import CHECKS, Suite
+from mf_torch import paths
 from mf_torch.batch import Batch, to_device
 from mf_torch.faults import TORCH_FAULTS
 from mf_torch.model import MatrixFactorization
@@ -52,11 +55,12 @@ def observe(state: TorchState, batch: Batch, config: Config) -> dict[str, Array]
     return seen | check.by_name(gradients(state.module), velocity, state.module.to_params().tensors())
 
 
-def evaluate(params: Params, batch: by_hand.Batch, config: Config, device: str = "cpu") -> Evaluation:
-    """The twin of `mf_numpy.gradients.gradient`."""
-    module = MatrixFactorization(params, device)
-    seen = objective(module, to_device(batch, device), config)
-    seen.value.backward()  # type: ignore[no-untyped-call]
+def evaluate(
+    params: Params, batch: by_hand.Batch, config: Config, device: str = "cpu", path: str = "autograd"
+) -> Evaluation:
+    """The twin of `mf_numpy.gradients.gradient`, by one of `mf_torch.paths`."""
+    module, by = MatrixFactorization(params, device), paths.get(path)
+    seen = by.differentiate(module, by.lay_out(to_device(batch, device), config), config)
     return Evaluation(float(seen.value), float(seen.squared_error), gradients(module))
 
 
@@ -75,10 +79,17 @@ def moves(config: Config, theta: Array, grads: list[Array], lrs: list[float]) ->
     return seen
 
 
-def ways(device: str = "cpu") -> Ways:
-    """The implementations by hand, and the one by autograd on `device`."""
-    here = Way(lambda p, b, c: evaluate(p, b, c, device), TorchEngine(device), observe, moves)
-    return {**WAYS, "autograd": here}
+COLUMNS = tuple(name for name in paths.PATHS if name != "compiled")
+"""The paths that are checked when none is asked for: ``compiled`` takes minutes to compile for every case."""
+
+
+def ways(device: str = "cpu", names: Iterable[str] = COLUMNS) -> Ways:
+    """The implementations by hand, and the paths of these names on `device`."""
+
+    def way(path: str) -> Way:
+        return Way(lambda p, b, c: evaluate(p, b, c, device, path), TorchEngine(device, path), observe, moves)
+
+    return {**WAYS, **{name: way(name) for name in names}}
 
 
 def by_autograd(ways: Ways) -> list[check.Check]:
@@ -147,16 +158,25 @@ def adam_of_torch(ways: Ways) -> list[check.Check]:
     return worst.checks()
 
 
-def suite(device: str = "cpu") -> Suite:
-    """What the command ``check`` runs, with autograd on `device` among the methods, and torch's own optimisers."""
-    methods = {**check.METHODS, "autograd": lambda p, b, c: autograd(p, b, c, device)}
-    engines = {**check.ENGINES, "autograd": (TorchEngine(device), observe)}
+def suite(device: str = "cpu", path: str | None = None) -> Suite:
+    """What the command ``check`` runs, with the paths on `device` among the methods, and torch's own optimisers.
+
+    Args:
+        path: the one path to check, instead of those of `COLUMNS`.
+
+    Raises:
+        ConfigError: a device that torch does not see, or no such path.
+    """
+    by_name = ways(device, COLUMNS if path is None else (paths.get(path).name,))
+    here = {name: way for name, way in by_name.items() if name in paths.PATHS}
+    methods = {**check.METHODS, **{name: _gradient_of(way) for name, way in here.items()}}
+    engines = {**check.ENGINES, **{name: (way.engine, way.look) for name, way in here.items()}}
     return Suite(
         tables={
             "gradient": lambda: check.check_gradients(methods),
             "trajectory": lambda: check.check_trajectories(engines),
         },
-        ways=ways(device),
+        ways=by_name,
         checks={
             **CHECKS,
             "autograd": by_autograd,
@@ -168,6 +188,10 @@ def suite(device: str = "cpu") -> Suite:
     )
 
 
-def run(device: str = "cpu") -> list[check.Check]:
-    """The equality tables, with autograd on `device` among the methods."""
-    return [row for table in suite(device).tables.values() for row in table()]
+def _gradient_of(way: Way) -> check.Method:
+    return lambda params, batch, config: way.evaluate(params, batch, config).gradient
+
+
+def run(device: str = "cpu", path: str | None = None) -> list[check.Check]:
+    """The equality tables of `suite`."""
+    return [row for table in suite(device, path).tables.values() for row in table()]

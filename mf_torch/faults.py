@@ -31,8 +31,8 @@ _LIST = (
     ),
     Fault(
         name="zero-grad-forgotten",
-        function="mf_torch.train:step",
-        right="state.optimizer.zero_grad(set_to_none=True)",
+        function="mf_torch.paths.autograd:Autograd._differentiate",
+        right="module.zero_grad(set_to_none=True)",
         wrong="pass",
         origin="backward() adds to what is in grad already, so that gradients of all steps pile up.",
         caught_by=("trajectories", "resumed run", "velocity at rest"),
@@ -79,7 +79,7 @@ _LIST = (
     ),
     Fault(
         name="schedule-forgotten",
-        function="mf_torch.train:step",
+        function="mf_torch.train:_advance",
         right="set_lr(state.optimizer, config.lr_at(state.epoch + 1))",
         wrong="pass",
         origin="The learning rate is given to the optimiser when it is made, and its schedule to nobody.",

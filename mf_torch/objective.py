@@ -20,6 +20,10 @@ class Objective:
     value: Tensor
     squared_error: Tensor
 
+    def detach(self) -> Objective:
+        """The same numbers, cut off from the graph."""
+        return Objective(self.value.detach(), self.squared_error.detach())
+
 
 def objective(module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
     """J (Eq. 2) over the batch; ``.value.backward()`` leaves ∇J (Eq. 6) in the parameters' ``grad``."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mf_numpy import train as by_hand
-from mf_numpy.batch import full_batch
 from mf_numpy.config import Config
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
@@ -19,10 +18,12 @@ from mf_numpy.metrics import Predictor
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout
-from mf_torch.batch import Batch, mini_batches, to_device
+from mf_torch import paths
+from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
-from mf_torch.objective import Objective, objective
+from mf_torch.objective import Objective
 from mf_torch.optim import set_lr, set_velocities, sgd, velocities
+from mf_torch.paths import Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +48,19 @@ def init(train: Ratings, config: Config, *, device: str = "cpu") -> TorchState:
     return TorchEngine(device).start(by_hand.init(train, config), None, config)
 
 
-def step(state: TorchState, batch: Batch, config: Config) -> TorchState:
-    """One gradient by autograd (Eq. 6) and one update by `torch.optim.SGD` (Eq. 12)."""
+def step(state: TorchState, batch: Batch, config: Config, *, path: str = "autograd") -> TorchState:
+    """One gradient (Eq. 6), by autograd or another of `mf_torch.paths`, and one update by `torch.optim.SGD` (Eq. 12).
+
+    Args:
+        batch: in any layout; `TorchEngine` lays ratings out once and not in every step.
+    """
+    by = paths.get(path)
+    return _advance(state, by, by.lay_out(batch, config), config)
+
+
+def _advance(state: TorchState, path: Path, batch: Batch, config: Config) -> TorchState:
     set_lr(state.optimizer, config.lr_at(state.epoch + 1))
-    state.optimizer.zero_grad(set_to_none=True)
-    seen = objective(state.module, batch, config)
-    seen.value.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    return replace(state, seen=Objective(seen.value.detach(), seen.squared_error))
+    return replace(state, seen=path.advance(state.module, state.optimizer, batch, config))
 
 
 def fit(
@@ -64,6 +70,7 @@ def fit(
     valid: Holdout | None = None,
     callback: by_hand.Callback | None = None,
     device: str = "cpu",
+    path: str = "autograd",
     deterministic: bool = False,
     resume: FitResult | None = None,
 ) -> FitResult:
@@ -71,33 +78,35 @@ def fit(
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
+        path: another way to the same gradients, one of `mf_torch.paths.PATHS`.
         deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
 
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see, or a solver other than ``gd``; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, no such path, a solver other than ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode:
         return by_hand.run(
-            TorchEngine(device), train, config or Config(), valid=valid, callback=callback, resume=resume
+            TorchEngine(device, path), train, config or Config(), valid=valid, callback=callback, resume=resume
         )
 
 
 class TorchEngine:
-    """Autograd on one device; `mf_numpy.engine.Engine` says what each method does."""
+    """One path on one device; `mf_numpy.engine.Engine` says what each method does."""
 
     backend = "torch"
     predict: Predictor = staticmethod(predict)
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", path: str = "autograd") -> None:
         self.device = str(_usable(device))
+        self.path = paths.get(path)
 
     def load(self, train: Ratings, config: Config) -> Batch:
-        return to_device(full_batch(train, config), self.device)
+        return self.path.load(train, config, self.device)
 
     def start(self, state: State, whole: Batch | None, config: Config) -> TorchState:
         module = MatrixFactorization(state.params, self.device)
@@ -106,10 +115,10 @@ class TorchEngine:
         return TorchState(module, optimizer, state.epoch)
 
     def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
-        return mini_batches(whole, epoch, config)
+        return self.path.batches(whole, epoch, config)
 
     def step(self, state: TorchState, batch: Batch, config: Config) -> TorchState:
-        return step(state, batch, config)
+        return _advance(state, self.path, batch, config)
 
     def seen(self, state: TorchState) -> tuple[Tensor, Tensor]:
         assert state.seen is not None
