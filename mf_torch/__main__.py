@@ -23,8 +23,23 @@ class Where:
     path: Annotated[str, Parameter(group=BACKEND_GROUP, help=f"how torch finds the gradients: {', '.join(PATHS)}.")] = (
         "autograd"
     )
+    graph: Annotated[
+        bool,
+        Parameter(
+            name="--cuda-graph",
+            group=BACKEND_GROUP,
+            negative="",
+            help="Replay a step of the full batch as one CUDA graph.",
+        ),
+    ] = False
     deterministic: Annotated[
         bool, Parameter(group=BACKEND_GROUP, negative="", help="Use torch's deterministic algorithms only.")
+    ] = False
+    tf32: Annotated[
+        bool,
+        Parameter(
+            group=BACKEND_GROUP, negative="", help="Let CUDA round the factors of dense float32 products to 10 bits."
+        ),
     ] = False
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mf_numpy import adaptive, check
 from mf_numpy import batch as by_hand
+from mf_numpy import curvature as by_hand_curvature
 from mf_numpy.catalogue import FAULTS
+from mf_numpy.check import Case
 from mf_numpy.config import Config
 from mf_numpy.engine import State
 from mf_numpy.model import Params, Tensors
@@ -20,10 +23,12 @@ from mf_numpy.ratings import Array
 from mf_numpy.suite import CHECKS, Suite
 from mf_torch import paths
 from mf_torch.batch import Batch, to_device
+from mf_torch.curvature import hessian_vector
 from mf_torch.faults import TORCH_FAULTS
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import loss, objective
 from mf_torch.optim import set_lr, sgd, velocities
+from mf_torch.paths.base import ByGraph
 from mf_torch.train import TorchEngine, TorchState
 
 
@@ -158,6 +163,47 @@ def adam_of_torch(ways: Ways) -> list[check.Check]:
     return worst.checks()
 
 
+def by_gradcheck(ways: Ways) -> list[check.Check]:
+    """Torch's own gradcheck and gradgradcheck agree with the paths that differentiate twice."""
+    worst = Worst(0.0)
+    for case in check.cases():
+        for name, by in _twice(ways):
+            module = MatrixFactorization(case.params)
+            batch = by.lay_out(to_device(case.batch, "cpu"), case.config)
+
+            # gradcheck moves the very tensors that it is given, which are the module's.
+            def j(
+                *_: Tensor, by: ByGraph = by, module: MatrixFactorization = module, batch: Batch = batch, c: Case = case
+            ) -> Tensor:
+                return by.objective(module, batch, c.config).value
+
+            for what, agrees in (("∇J", torch.autograd.gradcheck), ("∇²J", torch.autograd.gradgradcheck)):
+                passed = agrees(j, tuple(module.parameters()), fast_mode=True, raise_exception=False)
+                worst.note(name, what, 0.0 if passed else math.inf, case.name)
+    return worst.checks()
+
+
+def by_hessian(ways: Ways) -> list[check.Check]:
+    """∇²J d of a path that differentiates twice is that by hand (Eq. 18)."""
+    worst = Worst(1e-11)
+    rng = np.random.default_rng(33)
+    for case in check.cases():
+        d = {name: np.array(rng.normal(size=theta.shape)) for name, theta in case.params.tensors().items()}
+        gold = by_hand_curvature.hessian_vector(case.params, d, case.batch, case.config)
+        for name, _ in _twice(ways):
+            module = MatrixFactorization(case.params)
+            mine = hessian_vector(module, d, to_device(case.batch, "cpu"), case.config, path=name)
+            worst.see_all(name, mine, gold, case.name)
+    return worst.checks()
+
+
+def _twice(ways: Ways) -> Iterator[tuple[str, ByGraph]]:
+    for name in ways:
+        by = paths.PATHS.get(name)
+        if isinstance(by, ByGraph) and by.twice:
+            yield name, by
+
+
 def suite(device: str = "cpu", path: str | None = None) -> Suite:
     """What the command ``check`` runs, with the paths on `device` among the methods, and torch's own optimisers.
 
@@ -182,6 +228,8 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
             "autograd": by_autograd,
             "torch.optim.SGD": by_torch_optim,
             "weight_decay": by_weight_decay,
+            "torch.autograd.gradcheck": by_gradcheck,
+            "Hessian by torch": by_hessian,
             "torch.optim.Adam": adam_of_torch,
         },
         faults={**FAULTS, **TORCH_FAULTS},

@@ -31,7 +31,7 @@ _LIST = (
     ),
     Fault(
         name="zero-grad-forgotten",
-        function="mf_torch.paths.autograd:Autograd._differentiate",
+        function="mf_torch.paths.base:ByGraph._differentiate",
         right="module.zero_grad(set_to_none=True)",
         wrong="pass",
         origin="backward() adds to what is in grad already, so that gradients of all steps pile up.",
@@ -92,6 +92,57 @@ _LIST = (
         wrong="squared_error = (error.detach() ** 2).sum()",
         origin="The sum behind an RMSE is left in the precision of the parameters.",
         caught_by=("exact sums", "pooled epoch"),
+    ),
+    Fault(
+        name="transpose-not-permuted",
+        function="mf_torch.paths.layout:SparseBatch.transposed_residual_times",
+        right="by_item = torch.index_select(e, 0, self.order)",
+        wrong="by_item = e",
+        origin="The pattern is transposed once and E anew in each step, and the numbers stay in the order of the rows.",
+        caught_by=("loops", "complex step", "gauge identity", "autograd", "Hessian by torch"),
+    ),
+    Fault(
+        name="torch-lost-duplicates",
+        function="mf_torch.paths.layout:Compressed.times",
+        right="return self.matrix(values) @ table  # Eq. 7",
+        wrong="dense = table.new_zeros(self.shape)\n"
+        "rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())\n"
+        "dense[rows, self.indices.long()] = values\n"
+        "return dense @ table",
+        origin="E is filled by index assignment, which keeps one of the ratings of a pair and drops the others.",
+        caught_by=("loops", "complex step", "worked example", "every rating twice", "torch.autograd.gradcheck"),
+    ),
+    Fault(
+        name="rows-one-too-far",
+        function="mf_torch.paths.layout:_begins",
+        right="return torch.searchsorted(rows, each)",
+        wrong="return torch.searchsorted(rows, each, right=True)",
+        origin="Where a row begins is searched for with the side that finds where it ends.",
+        caught_by=("loops", "complex step", "exact minimiser"),
+    ),
+    Fault(
+        name="second-derivative-untransposed",
+        function="mf_torch.paths.sparse:Product.backward",
+        right="left, right = (table, d) if ctx.transposed else (d, table)",
+        wrong="left, right = d, table",
+        origin="A backward that nobody differentiates again is right for one of the two products that share it.",
+        caught_by=("torch.autograd.gradcheck", "Hessian by torch"),
+    ),
+    Fault(
+        name="manual-2-dropped",
+        function="mf_torch.paths.manual:Manual._differentiate",
+        right="share, reg, n_factors = 1 / len(batch), 2 * config.reg, module.P.shape[1]",
+        wrong="share, reg, n_factors = 1 / len(batch), config.reg, module.P.shape[1]",
+        origin="weight_decay is 2λ where the penalty is λ times a square, and the 2 is left out or put in twice.",
+        caught_by=("loops", "complex step", "along a line", "exact minimiser", "weight_decay"),
+    ),
+    Fault(
+        name="bias-beside-another-column",
+        function="mf_torch.paths.manual:Manual._differentiate",
+        right="module.c.grad = of_right[:, n_factors + 1] * share + reg * w_i * module.c  # Eq. 6",
+        wrong="module.c.grad = of_right[:, n_factors] * share + reg * w_i * module.c  # Eq. 6",
+        origin="A bias is made a factor beside a constant 1, and its gradient read where the other side's bias stood.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser"),
     ),
     Fault(
         name="adam-uncorrected",

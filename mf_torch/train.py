@@ -24,6 +24,7 @@ from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
 from mf_torch.optim import set_lr, set_velocities, sgd, velocities
 from mf_torch.paths import Path
+from mf_torch.paths.graphed import Graphed
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,9 @@ def fit(
     callback: by_hand.Callback | None = None,
     device: str = "cpu",
     path: str = "autograd",
+    graph: bool = False,
     deterministic: bool = False,
+    tf32: bool = False,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
@@ -79,20 +82,24 @@ def fit(
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
         path: another way to the same gradients, one of `mf_torch.paths.PATHS`.
+        graph: record a step of the full batch as a CUDA graph, and replay it.
         deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
+        tf32: let CUDA round the factors of dense float32 products to 10 bits; off, whatever torch is set to outside.
 
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see, no such path, a solver other than ``gd``; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, no such path, a graph where none can be, a solver other than
+            ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
+    engine = TorchEngine(device, path, graph=graph)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
-    with mode:
-        return by_hand.run(
-            TorchEngine(device, path), train, config or Config(), valid=valid, callback=callback, resume=resume
-        )
+    with mode, _float32_products(tf32):
+        result = by_hand.run(engine, train, config or Config(), valid=valid, callback=callback, resume=resume)
+    details = {"path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32}
+    return replace(result, details=details)
 
 
 class TorchEngine:
@@ -101,9 +108,9 @@ class TorchEngine:
     backend = "torch"
     predict: Predictor = staticmethod(predict)
 
-    def __init__(self, device: str = "cpu", path: str = "autograd") -> None:
+    def __init__(self, device: str = "cpu", path: str = "autograd", *, graph: bool = False) -> None:
         self.device = str(_usable(device))
-        self.path = paths.get(path)
+        self.path: Path = Graphed(paths.get(path)) if graph else paths.get(path)
 
     def load(self, train: Ratings, config: Config) -> Batch:
         return self.path.load(train, config, self.device)
@@ -156,3 +163,13 @@ def _deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _float32_products(tf32: bool) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from mf_numpy.errors import choose
 from mf_torch.paths.autograd import Autograd
 from mf_torch.paths.base import Path
+from mf_torch.paths.compiled import Compiled
+from mf_torch.paths.manual import Manual
+from mf_torch.paths.sparse import Sparse
 
-PATHS: Mapping[str, Path] = {path.name: path for path in (Autograd(),)}
+PATHS: Mapping[str, Path] = {path.name: path for path in (Autograd(), Compiled(), Sparse(), Manual())}
 """By name; a path belongs to no run, so one object serves all."""
 
 __all__ = ["PATHS", "Path", "get"]

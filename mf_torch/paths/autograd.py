@@ -6,16 +6,15 @@ from mf_numpy.config import Config
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective, objective
-from mf_torch.paths.base import Path
+from mf_torch.paths.base import ByGraph
 
 
-class Autograd(Path):
+class Autograd(ByGraph):
     """Eq. 2 as `mf_torch.objective` writes it; ∇J (Eq. 6) is autograd's to find."""
 
     name = "autograd"
+    capturable = True
+    twice = True
 
-    def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        module.zero_grad(set_to_none=True)
-        seen = objective(module, batch, config)
-        seen.value.backward()  # type: ignore[no-untyped-call]
-        return seen.detach()
+    def objective(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
+        return objective(module, batch, config)

@@ -24,9 +24,11 @@ class Path(ABC):
 
     Attributes:
         name: what selects it.
+        capturable: whether a CUDA graph can hold its work on a batch that it has seen before.
     """
 
     name: ClassVar[str]
+    capturable: ClassVar[bool] = False
 
     def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
         """All N ratings on the device, laid out as the path wants them where a batch is all of them."""
@@ -34,7 +36,10 @@ class Path(ABC):
         return whole if in_parts(whole, config) else self.lay_out(whole, config)
 
     def lay_out(self, batch: Batch, config: Config) -> Batch:
-        """The same pairs, in any order and with duplicates, in this path's layout; here as they are."""
+        """The same pairs, in any order and with duplicates, in this path's layout; here as they are.
+
+        What lies so already comes back itself.
+        """
         return batch
 
     def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
@@ -70,3 +75,23 @@ class Path(ABC):
         seen = self.differentiate(module, batch, config)
         optimizer.step()
         return seen
+
+
+class ByGraph(Path):
+    """A path whose J is a graph: autograd walks it back to ∇J (Eq. 6).
+
+    Attributes:
+        twice: whether the gradient is a graph again, so that it can be differentiated too (Eq. 18).
+    """
+
+    twice: ClassVar[bool] = False
+
+    @abstractmethod
+    def objective(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
+        """`mf_torch.objective` of a batch in this path's layout."""
+
+    def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
+        module.zero_grad(set_to_none=True)
+        seen = self.objective(module, batch, config)
+        seen.value.backward()  # type: ignore[no-untyped-call]
+        return seen.detach()
