@@ -213,23 +213,23 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
     Raises:
         ConfigError: a device that torch does not see, or no such path.
     """
-    by_name = ways(device, COLUMNS if path is None else (paths.get(path).name,))
-    here = {name: way for name, way in by_name.items() if name in paths.PATHS}
+    judged = ways(device, COLUMNS if path is None else (paths.get(path).name,))
+    here = {name: way for name, way in judged.items() if name in paths.PATHS}
     methods = {**check.METHODS, **{name: _gradient_of(way) for name, way in here.items()}}
     engines = {**check.ENGINES, **{name: (way.engine, way.look) for name, way in here.items()}}
+    second = {"torch.autograd.gradcheck": by_gradcheck, "Hessian by torch": by_hessian}
     return Suite(
         tables={
             "gradient": lambda: check.check_gradients(methods),
             "trajectory": lambda: check.check_trajectories(engines),
         },
-        ways=by_name,
+        ways=judged,
         checks={
             **CHECKS,
             "autograd": by_autograd,
             "torch.optim.SGD": by_torch_optim,
             "weight_decay": by_weight_decay,
-            "torch.autograd.gradcheck": by_gradcheck,
-            "Hessian by torch": by_hessian,
+            **(second if any(_twice(judged)) else {}),
             "torch.optim.Adam": adam_of_torch,
         },
         faults={**FAULTS, **TORCH_FAULTS},

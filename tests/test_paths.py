@@ -171,17 +171,16 @@ def test_products_and_counts_of_the_layout(case: Case) -> None:
     assert pairs == sorted(zip(plain.users.tolist(), plain.items.tolist(), plain.values.tolist(), strict=True))
     for mine, theirs in zip(batch.shares(torch.float64), plain.shares(torch.float64), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-15, atol=0)
-    left, right = torch.tensor(case.params.P), torch.tensor(case.params.Q)
+    P, Q = torch.tensor(case.params.P), torch.tensor(case.params.Q)
     dense = torch.zeros(batch.shape, dtype=torch.float64)
     dense.index_put_((plain.users, plain.items), plain.values, accumulate=True)
-    expected = dense @ right, dense.t() @ left
-    found = batch.residual_times(batch.values, right), batch.transposed_residual_times(batch.values, left)
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    expected = dense @ Q, dense.t() @ P, dense.sum(dim=1), dense.sum(dim=0)
+    torch.testing.assert_close(batch.pulled(batch.values, P, Q), expected, rtol=1e-13, atol=1e-13)
     # What stands in for cuSPARSE where equal bits are asked for.
-    in_order = batch.by_user.summed(batch.values, right)
+    in_order = batch.by_user.summed(batch.values, Q)
     torch.testing.assert_close(in_order, expected[0], rtol=1e-13, atol=1e-13)
-    users, items = batch.users.long(), batch.items.long()
-    torch.testing.assert_close(batch.dots(left, right), (left[users] * right[items]).sum(dim=1), rtol=1e-13, atol=1e-13)
+    dots = (P[batch.users.long()] * Q[batch.items.long()]).sum(dim=1)
+    torch.testing.assert_close(batch.predicted(P, Q, None, None), dots, rtol=1e-13, atol=1e-13)
 
 
 def test_more_pairs_than_cells() -> None:

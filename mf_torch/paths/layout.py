@@ -74,24 +74,29 @@ class SparseBatch(Batch):
             self._shares = w_u.to(dtype), w_i.to(dtype)
         return self._shares
 
-    def dots(self, left: Tensor, right: Tensor) -> Tensor:
-        """The dot product of row u of `left` and row i of `right` for each pair, (B,); no dense matrix is made."""
+    def predicted(self, P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None) -> Tensor:
+        """p_u·q_i of each pair, and b_u + c_i where there are biases (Eq. 1): (B,); no dense matrix is made."""
         if self.by_user.crowded:
-            return (torch.index_select(left, 0, self.users) * torch.index_select(right, 0, self.items)).sum(dim=1)
-        x = left.new_zeros(len(self))
-        pattern = self.by_user.matrix(x)
-        # In place: otherwise torch makes a copy of the pattern first.
-        torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0, out=pattern)
+            x = (torch.index_select(P, 0, self.users) * torch.index_select(Q, 0, self.items)).sum(dim=1)
+        else:
+            x = P.new_zeros(len(self))
+            pattern = self.by_user.matrix(x)
+            # In place: otherwise torch makes a copy of the pattern first.
+            torch.sparse.sampled_addmm(pattern, P, Q.t(), beta=0.0, out=pattern)  # Eq. 1
+        if b is not None and c is not None:
+            x += torch.index_select(b, 0, self.users)  # Eq. 1
+            x += torch.index_select(c, 0, self.items)  # Eq. 1
         return x
 
-    def residual_times(self, e: Tensor, right: Tensor) -> Tensor:
-        """E times a table (n, C): (m, C), as in ∇P of Eq. 6."""
-        return self.by_user.times(e, right)
-
-    def transposed_residual_times(self, e: Tensor, left: Tensor) -> Tensor:
-        """Eᵀ times a table (m, C): (n, C), as in ∇Q of Eq. 6."""
-        by_item = torch.index_select(e, 0, self.order)
-        return self.by_item.times(by_item, left)
+    def pulled(self, e: Tensor, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """E Q (m, K), Eᵀ P (n, K), E 1 (m,) and Eᵀ 1 (n,) of numbers e (B,), as in Eq. 4 and Eq. 6."""
+        of_items = torch.index_select(e, 0, self.order)
+        return (
+            self.by_user.times(e, Q),  # Eq. 4
+            self.by_item.times(of_items, P),  # Eq. 4
+            self.by_user.times(e, Q.new_ones(len(Q), 1))[:, 0],
+            self.by_item.times(of_items, P.new_ones(len(P), 1))[:, 0],
+        )
 
 
 def compress(batch: Batch) -> SparseBatch:

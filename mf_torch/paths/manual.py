@@ -11,7 +11,6 @@ from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
 from mf_torch.paths.base import Path
 from mf_torch.paths.layout import SparseBatch, compress
-from mf_torch.paths.sparse import tables
 
 _AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Numbers that are widened to float64 together: what stays in a CPU's cache, and what a GPU wants to be busy."""
@@ -29,20 +28,20 @@ class Manual(Path):
     @torch.no_grad()
     def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
         assert isinstance(batch, SparseBatch)
-        left, right = tables(module)
-        error = batch.dots(left, right).sub_(batch.values)  # Eq. 1
+        error = batch.predicted(module.P, module.Q, module.b, module.c)
+        error += module.mu.to(error.dtype)  # Eq. 1
+        error -= batch.values
         squared_error = sum_of_squares(error)
         loss, e = loss_and_residual(error, squared_error, config)
 
-        of_left, of_right = batch.residual_times(e, right), batch.transposed_residual_times(e, left)  # Eq. 4
-        share, reg, n_factors = 1 / len(batch), 2 * config.reg, module.P.shape[1]
+        e_q, et_p, e_1, et_1 = batch.pulled(e, module.P, module.Q)  # Eq. 4
+        share, reg = 1 / len(batch), 2 * config.reg
         w_u, w_i = penalty_weights(module, batch, config)
-        module.P.grad = of_left[:, :n_factors] * share + (reg * w_u)[:, None] * module.P  # Eq. 6
-        module.Q.grad = of_right[:, :n_factors] * share + (reg * w_i)[:, None] * module.Q  # Eq. 6
+        module.P.grad = e_q * share + (reg * w_u)[:, None] * module.P  # Eq. 6
+        module.Q.grad = et_p * share + (reg * w_i)[:, None] * module.Q  # Eq. 6
         if module.b is not None and module.c is not None:
-            # Beside the 1 of an item stands a user's bias, and the other way round.
-            module.b.grad = of_left[:, n_factors] * share + reg * w_u * module.b  # Eq. 6
-            module.c.grad = of_right[:, n_factors + 1] * share + reg * w_i * module.c  # Eq. 6
+            module.b.grad = e_1 * share + reg * w_u * module.b  # Eq. 6
+            module.c.grad = et_1 * share + reg * w_i * module.c  # Eq. 6
         return Objective(loss * share + penalty(module, w_u, w_i, config), squared_error)
 
 

@@ -1,7 +1,6 @@
-"""Eq. 1 as one sampled product and its derivative as two sparse ones, for autograd to put together.
+"""Eq. 1 by one sampled product, and its derivative by two sparse ones, for autograd to put together.
 
-Symbols: `left` (m, C) and `right` (n, C) are the factors and, in the biased model, two columns more; x (B,) numbers of
-the pairs; E (m, n) the sparse matrix of such numbers.
+Symbols: x (B,) numbers of the pairs, such as r̂; E (m, n) the sparse matrix of such numbers e (B,).
 """
 
 from __future__ import annotations
@@ -19,73 +18,57 @@ from mf_torch.paths.base import ByGraph
 from mf_torch.paths.layout import SparseBatch, compress
 
 
-class Dots(torch.autograd.Function):
-    """x of a pair is row u of `left` times row i of `right`; d left = E right and d right = Eᵀ left (Eq. 4).
+class Predicted(torch.autograd.Function):
+    """x = p_u·q_i + b_u + c_i of each pair; what e does to the parameters is `Pulled`.
 
-    With `Product` it is closed: each is the derivative of the other, so that both differentiate any number of times.
+    The two are closed: each is made of the other when it is differentiated, so that both differentiate at will.
     """
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, batch: SparseBatch) -> Tensor:
-        ctx.save_for_backward(left, right)
-        ctx.batch = batch
-        return batch.dots(left, right)
+    def forward(ctx: Any, P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, batch: SparseBatch) -> Tensor:
+        ctx.save_for_backward(P, Q)
+        ctx.batch, ctx.biased = batch, b is not None
+        return batch.predicted(P, Q, b, c)
 
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> tuple[Tensor | None, ...]:
-        left, right = ctx.saved_tensors
-        of_left, of_right, _ = ctx.needs_input_grad
-        return (
-            product(e, right, ctx.batch, transposed=False) if of_left else None,  # Eq. 4
-            product(e, left, ctx.batch, transposed=True) if of_right else None,  # Eq. 4
-            None,
-        )
+        P, Q = ctx.saved_tensors
+        of_p, of_q, of_b, of_c = pulled(e, P, Q, ctx.batch)
+        return of_p, of_q, of_b if ctx.biased else None, of_c if ctx.biased else None, None
 
 
-class Product(torch.autograd.Function):
-    """E times a table (n, C), or Eᵀ times a table (m, C), where E holds x of each pair."""
+class Pulled(torch.autograd.Function):
+    """E Q, Eᵀ P, E 1 and Eᵀ 1: the derivative of ⟨e, x⟩ by P, Q, b and c (Eq. 4)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, batch: SparseBatch, transposed: bool) -> Tensor:
-        ctx.save_for_backward(x, table)
-        ctx.batch, ctx.transposed = batch, transposed
-        return batch.transposed_residual_times(x, table) if transposed else batch.residual_times(x, table)
+    def forward(ctx: Any, e: Tensor, P: Tensor, Q: Tensor, batch: SparseBatch) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(e, P, Q)
+        ctx.batch = batch
+        return batch.pulled(e, P, Q)
 
     @staticmethod
-    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
-        x, table = ctx.saved_tensors
-        left, right = (table, d) if ctx.transposed else (d, table)
-        of_x, of_table, _, _ = ctx.needs_input_grad
-        return (
-            dots(left, right, ctx.batch) if of_x else None,
-            product(x, d, ctx.batch, transposed=not ctx.transposed) if of_table else None,
-            None,
-            None,
-        )
+    def backward(ctx: Any, *direction: Tensor) -> tuple[Tensor | None, ...]:
+        e, P, Q = ctx.saved_tensors
+        d_p, d_q, d_b, d_c = direction
+        of_e = predicted(d_p, Q, d_b, d_c, ctx.batch) + predicted(P, d_q, None, None, ctx.batch)
+        of_p, of_q, _, _ = pulled(e, d_p, d_q, ctx.batch)  # E times a direction of Q, and Eᵀ times one of P (Eq. 18)
+        return of_e, of_p, of_q, None
 
 
-def dots(left: Tensor, right: Tensor, batch: SparseBatch) -> Tensor:
-    """`Dots` of two tables: (B,)."""
-    return Dots.apply(left.contiguous(), right.contiguous(), batch)  # type: ignore[no-any-return, no-untyped-call]
+def predicted(P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, batch: SparseBatch) -> Tensor:
+    """`Predicted` of tables in any memory order: (B,)."""
+    out: Tensor = Predicted.apply(P.contiguous(), Q.contiguous(), b, c, batch)  # type: ignore[no-untyped-call]
+    return out
 
 
-def product(x: Tensor, table: Tensor, batch: SparseBatch, *, transposed: bool) -> Tensor:
-    """`Product` of numbers of the pairs with a table: (m, C), or (n, C) where transposed."""
-    return Product.apply(x.contiguous(), table.contiguous(), batch, transposed)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def tables(module: MatrixFactorization) -> tuple[Tensor, Tensor]:
-    """`left` and `right`, whose rows' dot product is r̂ (Eq. 1): a bias is one factor more, beside a constant 1."""
-    if module.b is None or module.c is None:
-        return module.P, module.Q
-    one_u, one_i = torch.ones_like(module.b), torch.ones_like(module.c)
-    left = torch.cat([module.P, (module.mu.to(module.b.dtype) + module.b)[:, None], one_u[:, None]], dim=1)  # Eq. 1
-    right = torch.cat([module.Q, one_i[:, None], module.c[:, None]], dim=1)  # Eq. 1
-    return left, right
+def pulled(e: Tensor, P: Tensor, Q: Tensor, batch: SparseBatch) -> tuple[Tensor, ...]:
+    """`Pulled` of tables in any memory order: (m, K), (n, K), (m,) and (n,)."""
+    out: tuple[Tensor, ...] = Pulled.apply(e.contiguous(), P.contiguous(), Q.contiguous(), batch)  # type: ignore[no-untyped-call]
+    return out
 
 
 class Sparse(ByGraph):
-    """Autograd through `Dots`: nothing of size (B, K) is ever held, and no gradient is scattered."""
+    """Autograd through `Predicted`: nothing of size (B, K) is ever held, and no gradient is scattered."""
 
     name = "sparse"
     capturable = True
@@ -96,4 +79,5 @@ class Sparse(ByGraph):
 
     def objective(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
         assert isinstance(batch, SparseBatch)
-        return objective(module, batch, config, predicted=dots(*tables(module), batch))
+        x = predicted(module.P, module.Q, module.b, module.c, batch)
+        return objective(module, batch, config, predicted=module.mu.to(x.dtype) + x)  # Eq. 1
