@@ -341,8 +341,12 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
 
 _ONLY_IN = {
     ("fit", "--device"): "mf_torch",
+    ("fit", "--path"): "mf_torch",
+    ("fit", "--cuda-graph"): "mf_torch",
     ("fit", "--deterministic"): "mf_torch",
+    ("fit", "--tf32"): "mf_torch",
     ("check", "--device"): "mf_torch",
+    ("check", "--path"): "mf_torch",
     ("fit", "--backend"): "mf_numpy",
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any, Literal
 
@@ -99,6 +99,7 @@ class FitResult:
         backend, device: what trained it.
         catalogue: ids, titles, scale and seen items of the training set.
         state: the last point of the trajectory, from which ``fit(resume=...)`` goes on.
+        details: what else says how it was trained, such as the ``path`` of `mf_torch`.
     """
 
     params: Params
@@ -110,6 +111,7 @@ class FitResult:
     device: str
     catalogue: Catalogue
     state: State
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.

@@ -149,11 +149,17 @@ def fair_shuffle(ways: Ways) -> list[Check]:
     worst = Worst(5 * deviation / ((n_ratings - 1) / 2))
     ratings = Ratings.of_indices(np.arange(20) % 4, np.arange(20) % 5, np.arange(20.0))
     config = Config(batch_size=8, dtype="float64")
-    for name in ways:
-        places = [np.argsort(_order(ways, name, ratings, epoch, config)) for epoch in range(1, n_epochs + 1)]
+    for name, way in ways.items():
+        whole = way.engine.load(ratings, config)
+        places = np.full((n_epochs, n_ratings), np.nan)
+        for epoch in range(n_epochs):
+            begin = 0
+            for batch in way.engine.batches(whole, epoch + 1, config):
+                # A rating's place is the middle of its batch, in which order means nothing.
+                places[epoch, np.asarray(batch.values.tolist(), dtype=int)] = begin + (len(batch) - 1) / 2
+                begin += len(batch)
         middle = np.full(n_ratings, (n_ratings - 1) / 2)
-        mean = np.mean(places, axis=0) if len(places[0]) == n_ratings else np.full(n_ratings, np.nan)
-        worst.see(name, "mean place", mean, middle, f"{n_epochs} epochs")
+        worst.see(name, "mean place", places.mean(axis=0), middle, f"{n_epochs} epochs")
     return worst.checks()
 
 

@@ -151,6 +151,7 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
         "message": result.message,
         "backend": result.backend,
         "device": result.device,
+        "details": dict(result.details),
         "mu": result.params.mu,
         "mean": catalogue.mean,
         "scale": catalogue.scale,
@@ -298,6 +299,8 @@ class _Unpacker:
             self.fact("device"),
             catalogue,
             State(last, velocity, epoch),
+            # Files of earlier versions have none.
+            json.loads(self.metadata.get("details", "{}")),
         )
 
     def fact(self, name: str) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mf_numpy import batch as by_hand
 from mf_numpy.config import Config
+from mf_numpy.model import check_range
 
 
 @dataclass(eq=False)
@@ -27,6 +28,7 @@ class Batch:
     values: Tensor
     shape: tuple[int, int]
     _shares: tuple[Tensor, Tensor] | None = None
+    _in_range: bool = False
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -41,23 +43,51 @@ class Batch:
             self._shares = w_u.to(dtype), w_i.to(dtype)
         return self._shares
 
+    def check(self, m: int, n: int) -> None:
+        """Refuse indices outside 0..m-1 and 0..n-1, negative ones too; looked at once, which waits for the device.
+
+        Raises:
+            IndexError: with the first offending position and value.
+        """
+        if self.shape != (m, n):
+            came = f"{self.shape[0]} users and {self.shape[1]} items"
+            raise IndexError(f"the batch is of {came}, but the module has {m} and {n}; make both from the same ratings")
+        if not self._in_range:
+            check_range("users", self.users.cpu(), m)
+            check_range("items", self.items.cpu(), n)
+            self._in_range = True
+
 
 def to_device(batch: by_hand.Batch, device: torch.device | str) -> Batch:
-    """Copy a batch of the hand-written version to the device, in one transfer an array."""
+    """Copy a batch of the hand-written version to the device, in one transfer an array.
+
+    Raises:
+        IndexError: an index outside the batch's shape.
+    """
+    m, n = batch.shape
+    check_range("users", batch.users, m)
+    check_range("items", batch.items, n)
     return Batch(
         torch.tensor(batch.users, dtype=torch.int64, device=device),
         torch.tensor(batch.items, dtype=torch.int64, device=device),
         torch.tensor(batch.values, device=device),
         batch.shape,
+        _in_range=True,
     )
+
+
+def in_parts(whole: Batch, config: Config) -> bool:
+    """Whether an epoch has more than one batch."""
+    return config.batch_size is not None and config.batch_size < len(whole)
 
 
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
     """The epoch's batches, the same pairs in the same order as by hand; gathered on the device."""
-    if config.batch_size is None or config.batch_size >= len(whole):
+    if config.batch_size is None or not in_parts(whole, config):
         yield whole
         return
+    whole.check(*whole.shape)
     order = torch.as_tensor(by_hand.order_of(epoch, len(whole), config), device=whole.values.device)
     for begin in range(0, len(whole), config.batch_size):
         at = order[begin : begin + config.batch_size]
-        yield Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape)
+        yield Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape, _in_range=True)

@@ -1,14 +1,19 @@
-"""`mf_numpy.check` with one column more, autograd, and named checks that ask torch."""
+"""`mf_numpy.check` with a column more for each path of `mf_torch.paths`, and named checks that ask torch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mf_numpy import adaptive, check
 from mf_numpy import batch as by_hand
+from mf_numpy import curvature as by_hand_curvature
 from mf_numpy.catalogue import FAULTS
+from mf_numpy.check import Case
 from mf_numpy.config import Config
 from mf_numpy.engine import State
 from mf_numpy.model import Params, Tensors
@@ -16,11 +21,14 @@ from mf_numpy.objective import Evaluation
 from mf_numpy.properties import FORMS, WAYS, Way, Ways, Worst, problem
 from mf_numpy.ratings import Array
 from mf_numpy.suite import CHECKS, Suite
+from mf_torch import paths
 from mf_torch.batch import Batch, to_device
+from mf_torch.curvature import hessian_vector
 from mf_torch.faults import TORCH_FAULTS
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import loss, objective
 from mf_torch.optim import set_lr, sgd, velocities
+from mf_torch.paths.base import ByGraph
 from mf_torch.train import TorchEngine, TorchState
 
 
@@ -52,11 +60,12 @@ def observe(state: TorchState, batch: Batch, config: Config) -> dict[str, Array]
     return seen | check.by_name(gradients(state.module), velocity, state.module.to_params().tensors())
 
 
-def evaluate(params: Params, batch: by_hand.Batch, config: Config, device: str = "cpu") -> Evaluation:
-    """The twin of `mf_numpy.gradients.gradient`."""
-    module = MatrixFactorization(params, device)
-    seen = objective(module, to_device(batch, device), config)
-    seen.value.backward()  # type: ignore[no-untyped-call]
+def evaluate(
+    params: Params, batch: by_hand.Batch, config: Config, device: str = "cpu", path: str = "autograd"
+) -> Evaluation:
+    """The twin of `mf_numpy.gradients.gradient`, by one of `mf_torch.paths`."""
+    module, by = MatrixFactorization(params, device), paths.get(path)
+    seen = by.differentiate(module, by.lay_out(to_device(batch, device), config), config)
     return Evaluation(float(seen.value), float(seen.squared_error), gradients(module))
 
 
@@ -75,10 +84,17 @@ def moves(config: Config, theta: Array, grads: list[Array], lrs: list[float]) ->
     return seen
 
 
-def ways(device: str = "cpu") -> Ways:
-    """The implementations by hand, and the one by autograd on `device`."""
-    here = Way(lambda p, b, c: evaluate(p, b, c, device), TorchEngine(device), observe, moves)
-    return {**WAYS, "autograd": here}
+COLUMNS = tuple(name for name in paths.PATHS if name != "compiled")
+"""The paths that are checked when none is asked for: ``compiled`` takes minutes to compile for every case."""
+
+
+def ways(device: str = "cpu", names: Iterable[str] = COLUMNS) -> Ways:
+    """The implementations by hand, and the paths of these names on `device`."""
+
+    def way(path: str) -> Way:
+        return Way(lambda p, b, c: evaluate(p, b, c, device, path), TorchEngine(device, path), observe, moves)
+
+    return {**WAYS, **{name: way(name) for name in names}}
 
 
 def by_autograd(ways: Ways) -> list[check.Check]:
@@ -147,27 +163,83 @@ def adam_of_torch(ways: Ways) -> list[check.Check]:
     return worst.checks()
 
 
-def suite(device: str = "cpu") -> Suite:
-    """What the command ``check`` runs, with autograd on `device` among the methods, and torch's own optimisers."""
-    methods = {**check.METHODS, "autograd": lambda p, b, c: autograd(p, b, c, device)}
-    engines = {**check.ENGINES, "autograd": (TorchEngine(device), observe)}
+def by_gradcheck(ways: Ways) -> list[check.Check]:
+    """Torch's own gradcheck and gradgradcheck agree with the paths that differentiate twice."""
+    worst = Worst(0.0)
+    for case in check.cases():
+        for name, by in _twice(ways):
+            module = MatrixFactorization(case.params)
+            batch = by.lay_out(to_device(case.batch, "cpu"), case.config)
+
+            # gradcheck moves the very tensors that it is given, which are the module's.
+            def j(
+                *_: Tensor, by: ByGraph = by, module: MatrixFactorization = module, batch: Batch = batch, c: Case = case
+            ) -> Tensor:
+                return by.objective(module, batch, c.config).value
+
+            for what, agrees in (("∇J", torch.autograd.gradcheck), ("∇²J", torch.autograd.gradgradcheck)):
+                passed = agrees(j, tuple(module.parameters()), fast_mode=True, raise_exception=False)
+                worst.note(name, what, 0.0 if passed else math.inf, case.name)
+    return worst.checks()
+
+
+def by_hessian(ways: Ways) -> list[check.Check]:
+    """∇²J d of a path that differentiates twice is that by hand (Eq. 18)."""
+    worst = Worst(1e-11)
+    rng = np.random.default_rng(33)
+    for case in check.cases():
+        d = {name: np.array(rng.normal(size=theta.shape)) for name, theta in case.params.tensors().items()}
+        gold = by_hand_curvature.hessian_vector(case.params, d, case.batch, case.config)
+        for name, _ in _twice(ways):
+            module = MatrixFactorization(case.params)
+            mine = hessian_vector(module, d, to_device(case.batch, "cpu"), case.config, path=name)
+            worst.see_all(name, mine, gold, case.name)
+    return worst.checks()
+
+
+def _twice(ways: Ways) -> Iterator[tuple[str, ByGraph]]:
+    for name in ways:
+        by = paths.PATHS.get(name)
+        if isinstance(by, ByGraph) and by.twice:
+            yield name, by
+
+
+def suite(device: str = "cpu", path: str | None = None) -> Suite:
+    """What the command ``check`` runs, with the paths on `device` among the methods, and torch's own optimisers.
+
+    Args:
+        path: the one path to check, instead of those of `COLUMNS`.
+
+    Raises:
+        ConfigError: a device that torch does not see, or no such path.
+    """
+    judged = ways(device, COLUMNS if path is None else (paths.get(path).name,))
+    here = {name: way for name, way in judged.items() if name in paths.PATHS}
+    methods = {**check.METHODS, **{name: _gradient_of(way) for name, way in here.items()}}
+    engines = {**check.ENGINES, **{name: (way.engine, way.look) for name, way in here.items()}}
+    second = {"torch.autograd.gradcheck": by_gradcheck, "Hessian by torch": by_hessian}
     return Suite(
         tables={
             "gradient": lambda: check.check_gradients(methods),
             "trajectory": lambda: check.check_trajectories(engines),
         },
-        ways=ways(device),
+        ways=judged,
         checks={
             **CHECKS,
             "autograd": by_autograd,
             "torch.optim.SGD": by_torch_optim,
             "weight_decay": by_weight_decay,
+            **(second if any(_twice(judged)) else {}),
             "torch.optim.Adam": adam_of_torch,
         },
         faults={**FAULTS, **TORCH_FAULTS},
     )
 
 
-def run(device: str = "cpu") -> list[check.Check]:
-    """The equality tables, with autograd on `device` among the methods."""
-    return [row for table in suite(device).tables.values() for row in table()]
+def _gradient_of(way: Way) -> check.Method:
+    return lambda params, batch, config: way.evaluate(params, batch, config).gradient
+
+
+def run(device: str = "cpu", path: str | None = None) -> list[check.Check]:
+    """The equality tables of `suite`."""
+    return [row for table in suite(device, path).tables.values() for row in table()]

@@ -31,8 +31,8 @@ _LIST = (
     ),
     Fault(
         name="zero-grad-forgotten",
-        function="mf_torch.train:step",
-        right="state.optimizer.zero_grad(set_to_none=True)",
+        function="mf_torch.paths.base:ByGraph._differentiate",
+        right="module.zero_grad(set_to_none=True)",
         wrong="pass",
         origin="backward() adds to what is in grad already, so that gradients of all steps pile up.",
         caught_by=("trajectories", "resumed run", "velocity at rest"),
@@ -79,7 +79,7 @@ _LIST = (
     ),
     Fault(
         name="schedule-forgotten",
-        function="mf_torch.train:step",
+        function="mf_torch.train:_advance",
         right="set_lr(state.optimizer, config.lr_at(state.epoch + 1))",
         wrong="pass",
         origin="The learning rate is given to the optimiser when it is made, and its schedule to nobody.",
@@ -92,6 +92,57 @@ _LIST = (
         wrong="squared_error = (error.detach() ** 2).sum()",
         origin="The sum behind an RMSE is left in the precision of the parameters.",
         caught_by=("exact sums", "pooled epoch"),
+    ),
+    Fault(
+        name="transpose-not-permuted",
+        function="mf_torch.paths.layout:SparseBatch.pulled",
+        right="of_items = torch.index_select(e, 0, self.order)",
+        wrong="of_items = e",
+        origin="The pattern is transposed once and E anew in each step, and the numbers stay in the order of the rows.",
+        caught_by=("loops", "complex step", "gauge identity", "autograd", "Hessian by torch"),
+    ),
+    Fault(
+        name="torch-lost-duplicates",
+        function="mf_torch.paths.layout:Compressed.times",
+        right="return self.matrix(values) @ table  # Eq. 7",
+        wrong="dense = table.new_zeros(self.shape)\n"
+        "rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())\n"
+        "dense[rows, self.indices.long()] = values\n"
+        "return dense @ table",
+        origin="E is filled by index assignment, which keeps one of the ratings of a pair and drops the others.",
+        caught_by=("loops", "complex step", "worked example", "every rating twice", "torch.autograd.gradcheck"),
+    ),
+    Fault(
+        name="rows-one-too-far",
+        function="mf_torch.paths.layout:_begins",
+        right="return torch.searchsorted(rows, each)",
+        wrong="return torch.searchsorted(rows, each, right=True)",
+        origin="Where a row begins is searched for with the side that finds where it ends.",
+        caught_by=("loops", "complex step", "exact minimiser"),
+    ),
+    Fault(
+        name="product-rule-halved",
+        function="mf_torch.paths.sparse:Pulled.backward",
+        right="of_e = predicted(d_p, Q, d_b, d_c, ctx.batch) + predicted(P, d_q, None, None, ctx.batch)",
+        wrong="of_e = predicted(d_p, Q, d_b, d_c, ctx.batch)",
+        origin="A backward that nobody differentiates again has one of the two terms; every gradient is right.",
+        caught_by=("torch.autograd.gradcheck", "Hessian by torch"),
+    ),
+    Fault(
+        name="manual-2-dropped",
+        function="mf_torch.paths.manual:Manual._differentiate",
+        right="share, reg = 1 / len(batch), 2 * config.reg",
+        wrong="share, reg = 1 / len(batch), config.reg",
+        origin="weight_decay is 2λ where the penalty is λ times a square, and the 2 is left out or put in twice.",
+        caught_by=("loops", "complex step", "along a line", "exact minimiser", "weight_decay"),
+    ),
+    Fault(
+        name="manual-bias-not-averaged",
+        function="mf_torch.paths.manual:Manual._differentiate",
+        right="module.c.grad = et_1 * share + reg * w_i * module.c  # Eq. 6",
+        wrong="module.c.grad = et_1 + reg * w_i * module.c",
+        origin="The mean is taken where the factors' gradients are made, and forgotten for the biases beside them.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser", "weight_decay"),
     ),
     Fault(
         name="adam-uncorrected",

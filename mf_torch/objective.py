@@ -20,10 +20,21 @@ class Objective:
     value: Tensor
     squared_error: Tensor
 
+    def detach(self) -> Objective:
+        """The same numbers, cut off from the graph."""
+        return Objective(self.value.detach(), self.squared_error.detach())
 
-def objective(module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-    """J (Eq. 2) over the batch; ``.value.backward()`` leaves ∇J (Eq. 6) in the parameters' ``grad``."""
-    error = module(batch.users, batch.items) - batch.values
+
+def objective(
+    module: MatrixFactorization, batch: Batch, config: Config, predicted: Float[Tensor, " B"] | None = None
+) -> Objective:
+    """J (Eq. 2) over the batch; ``.value.backward()`` leaves ∇J (Eq. 6) in the parameters' ``grad``.
+
+    Args:
+        predicted: r̂ of each pair where it is known already, by another way than the module's own.
+    """
+    predicted = module(batch.users, batch.items) if predicted is None else predicted
+    error = predicted - batch.values
     data_term = loss(error, config).mean()  # Eq. 2
     # float64 sums, as in the hand-written version: an RMSE over 10⁸ ratings needs more than 24 bits.
     squared_error = (error.detach().double() ** 2).sum()

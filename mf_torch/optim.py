@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mf_numpy.config import Config
 from mf_numpy.model import Tensors
@@ -23,7 +23,23 @@ def sgd(module: nn.Module, config: Config) -> torch.optim.SGD:
         momentum=config.momentum,
         dampening=dampening,
         nesterov=config.momentum_form == "nesterov",
+        # torch's default on CUDA adds Nesterov's part to ``grad`` itself, where a step's gradient is looked up.
+        foreach=False,
     )
+
+
+@torch.no_grad()
+def update(optimizer: torch.optim.Optimizer, lr: Tensor) -> None:
+    """The step of `sgd` after its first (Eq. 12 to 14), with η a number on the device, as a CUDA graph needs it."""
+    (group,) = optimizer.param_groups
+    beta = group["momentum"]
+    for p in group["params"]:
+        step = p.grad
+        if beta:
+            v = optimizer.state[p]["momentum_buffer"]
+            v.mul_(beta).add_(p.grad, alpha=1 - group["dampening"])  # Eq. 15
+            step = p.grad.add(v, alpha=beta) if group["nesterov"] else v  # Eq. 14
+        p.addcmul_(step, lr, value=-1)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

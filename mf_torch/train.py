@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mf_numpy import train as by_hand
-from mf_numpy.batch import full_batch
 from mf_numpy.config import Config
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
@@ -19,10 +18,13 @@ from mf_numpy.metrics import Predictor
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout
-from mf_torch.batch import Batch, mini_batches, to_device
+from mf_torch import paths
+from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
-from mf_torch.objective import Objective, objective
+from mf_torch.objective import Objective
 from mf_torch.optim import set_lr, set_velocities, sgd, velocities
+from mf_torch.paths import Path
+from mf_torch.paths.graphed import Graphed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +49,19 @@ def init(train: Ratings, config: Config, *, device: str = "cpu") -> TorchState:
     return TorchEngine(device).start(by_hand.init(train, config), None, config)
 
 
-def step(state: TorchState, batch: Batch, config: Config) -> TorchState:
-    """One gradient by autograd (Eq. 6) and one update by `torch.optim.SGD` (Eq. 12)."""
+def step(state: TorchState, batch: Batch, config: Config, *, path: str = "autograd") -> TorchState:
+    """One gradient (Eq. 6), by autograd or another of `mf_torch.paths`, and one update by `torch.optim.SGD` (Eq. 12).
+
+    Args:
+        batch: in any layout; `TorchEngine` lays ratings out once and not in every step.
+    """
+    by = paths.get(path)
+    return _advance(state, by, by.lay_out(batch, config), config)
+
+
+def _advance(state: TorchState, path: Path, batch: Batch, config: Config) -> TorchState:
     set_lr(state.optimizer, config.lr_at(state.epoch + 1))
-    state.optimizer.zero_grad(set_to_none=True)
-    seen = objective(state.module, batch, config)
-    seen.value.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    return replace(state, seen=Objective(seen.value.detach(), seen.squared_error))
+    return replace(state, seen=path.advance(state.module, state.optimizer, batch, config))
 
 
 def fit(
@@ -64,40 +71,49 @@ def fit(
     valid: Holdout | None = None,
     callback: by_hand.Callback | None = None,
     device: str = "cpu",
+    path: str = "autograd",
+    graph: bool = False,
     deterministic: bool = False,
+    tf32: bool = False,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
+        path: another way to the same gradients, one of `mf_torch.paths.PATHS`.
+        graph: record a step of the full batch as a CUDA graph, and replay it.
         deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
+        tf32: let CUDA round the factors of dense float32 products to 10 bits; off, whatever torch is set to outside.
 
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see, or a solver other than ``gd``; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, no such path, a graph where none can be, a solver other than
+            ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
+    engine = TorchEngine(device, path, graph=graph)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
-    with mode:
-        return by_hand.run(
-            TorchEngine(device), train, config or Config(), valid=valid, callback=callback, resume=resume
-        )
+    with mode, _float32_products(tf32):
+        result = by_hand.run(engine, train, config or Config(), valid=valid, callback=callback, resume=resume)
+    details = {"path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32}
+    return replace(result, details=details)
 
 
 class TorchEngine:
-    """Autograd on one device; `mf_numpy.engine.Engine` says what each method does."""
+    """One path on one device; `mf_numpy.engine.Engine` says what each method does."""
 
     backend = "torch"
     predict: Predictor = staticmethod(predict)
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", path: str = "autograd", *, graph: bool = False) -> None:
         self.device = str(_usable(device))
+        self.path: Path = Graphed(paths.get(path)) if graph else paths.get(path)
 
     def load(self, train: Ratings, config: Config) -> Batch:
-        return to_device(full_batch(train, config), self.device)
+        return self.path.load(train, config, self.device)
 
     def start(self, state: State, whole: Batch | None, config: Config) -> TorchState:
         module = MatrixFactorization(state.params, self.device)
@@ -106,10 +122,10 @@ class TorchEngine:
         return TorchState(module, optimizer, state.epoch)
 
     def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
-        return mini_batches(whole, epoch, config)
+        return self.path.batches(whole, epoch, config)
 
     def step(self, state: TorchState, batch: Batch, config: Config) -> TorchState:
-        return step(state, batch, config)
+        return _advance(state, self.path, batch, config)
 
     def seen(self, state: TorchState) -> tuple[Tensor, Tensor]:
         assert state.seen is not None
@@ -147,3 +163,13 @@ def _deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _float32_products(tf32: bool) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
