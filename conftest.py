@@ -37,5 +37,5 @@ if importlib.util.find_spec("sybil"):
 
     pytest_collect_file = Sybil(
         parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), CodeBlockParser("console", _run_console)],
-        patterns=["README.md", "mf_numpy/derivation.md", "mf_torch/README.md"],
+        patterns=["README.md", "mf_numpy/derivation.md", "mf_torch/README.md", "mf_torch/guide.md"],
     ).pytest()

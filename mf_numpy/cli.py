@@ -29,7 +29,7 @@ _HELP_WIDTH = 110
 DEFAULT_RECIPE = "biased"
 
 _TRAINING = Group.create_ordered("Train")
-_MODELS = Group.create_ordered("Use a model")
+MODELS_GROUP = Group.create_ordered("Use a model")
 _DATA = Group.create_ordered("Know the data")
 _TRUST = Group.create_ordered("Trust the code")
 
@@ -195,7 +195,7 @@ def build_app(
 
         cli_model.recipes()
 
-    @app.command(group=_MODELS)
+    @app.command(group=MODELS_GROUP)
     @_flat(reader=Reader)
     def evaluate(model: _Model, data: _Data, /, *, reader: Any = no_reader) -> None:
         """Score a saved model on a table of ratings."""
@@ -203,7 +203,7 @@ def build_app(
 
         cli_model.evaluate(model, data, reader=asdict(reader))
 
-    @app.command(group=_MODELS)
+    @app.command(group=MODELS_GROUP)
     def predict(
         model: _Model,
         user: Annotated[str | None, Parameter(help="User id, for a single prediction.")] = None,
@@ -230,14 +230,14 @@ def build_app(
         else:
             raise ConfigError("give a USER and an ITEM, or --pairs FILE")
 
-    @app.command(group=_MODELS)
+    @app.command(group=MODELS_GROUP)
     def recommend(model: _Model, user: _User, /, *, count: _Count = 10, with_seen: _WithSeen = False) -> None:
         """List the items that a user would rate highest."""
         from mf_numpy import cli_model
 
         cli_model.recommend(model, user, n=count, with_seen=with_seen)
 
-    @app.command(group=_MODELS)
+    @app.command(group=MODELS_GROUP)
     @_flat(reader=Reader)
     def look(model: _Model, data: _Data, user: _User, /, *, count: _Count = 20, reader: Any = no_reader) -> None:
         """Show a user's own ratings beside the predictions, then ten recommendations."""

@@ -50,14 +50,30 @@ def test_every_equation_is_followed_by_a_block_in_its_own_section() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "mf_numpy/derivation.md", "mf_torch/README.md"]
+    "name",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "mf_numpy/derivation.md",
+        "mf_torch/README.md",
+        "mf_torch/guide.md",
+    ],
 )
 def test_document_is_there_and_says_something(name: str) -> None:
     assert len((ROOT / name).read_text(encoding="utf-8")) > 300
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "mf_numpy/derivation.md", "mf_torch/README.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "mf_numpy/derivation.md",
+        "mf_torch/README.md",
+        "mf_torch/guide.md",
+        "docs/performance.md",
+    ):
         here = ROOT / name
         for target in re.findall(r"\]\(([^)#]+)\)", here.read_text(encoding="utf-8")):
             if not target.startswith("http"):
