@@ -244,6 +244,56 @@ def scaling(
 
 
 @app.command
+def sweep(
+    *,
+    data: _Data = "planted-anime",
+    constants: Annotated[str, Parameter(help="comma-separated names; by default all", show_default=False)] = "",
+    factors: _Factors = "16,64",
+    rounds: Annotated[int, Parameter(help="processes of each value")] = 3,
+    out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
+) -> int:
+    """Time the kernels with other block sizes, chunks and prefetch distances than those they have."""
+    from bench import kernels
+    from bench import sweep as values
+
+    progress = Console(stderr=True, highlight=False)
+    loaded = suite.load_data(data)
+    outcome = values.measure(
+        loaded.train,
+        loaded.name,
+        constants=values.chosen_of(constants) or values.CONSTANTS,
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    return _kept(outcome, out or OUT / "sweep.json", values.summary(outcome))
+
+
+@app.command
+def instructions(
+    *,
+    data: _Data = "ml-1m",
+    factors: _Factors = "16,64",
+    only: Annotated[str, Parameter(help="comma-separated kernels: gradient, predict, sgd, als")] = "",
+    out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
+) -> int:
+    """Count what each kernel executes for a rating: instructions, reads, writes, cache misses. Needs valgrind."""
+    from bench import instructions as counted
+    from bench import kernels
+
+    progress = Console(stderr=True, highlight=False)
+    loaded = suite.load_data(data)
+    outcome = counted.measure(
+        loaded.train,
+        loaded.name,
+        factors=kernels.numbers(factors),
+        only=tuple(name.strip() for name in only.split(",") if name.strip()) or counted.COUNTED,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    return _kept(outcome, out or OUT / "instructions.json", counted.summary(outcome))
+
+
+@app.command
 def figures(
     *,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,

@@ -24,7 +24,7 @@ from mf_numpy.errors import choose
 
 Json = dict[str, Any]
 
-FILES = ("README.md", "CONTRIBUTING.md", "mf_numpy/derivation.md", "mf_numpy/derivation.zh.md")
+FILES = ("README.md", "CONTRIBUTING.md", "docs/performance.md", "mf_numpy/derivation.md", "mf_numpy/derivation.zh.md")
 FIGURES = ROOT / "docs" / "figures"
 KINDS = ("measured", "figure")
 

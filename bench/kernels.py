@@ -108,23 +108,27 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     return {"status": "ok", "reason": None, **lines, "rows": rows}, {}
 
 
+def call_of(kernel: str, train: Ratings, config: Config) -> Callable[[], object]:
+    """A call of one of `KERNELS` that leaves what the next one starts from as it was, or as good as."""
+    # With a step of almost nothing the parameters stay what they are, however often it is timed.
+    if kernel == "sgd":
+        return _step_of(train, replace(config.with_solver("sgd"), lr=1e-30))
+    if kernel == "als":
+        return _step_of(train, config.with_solver("als"))
+    batch, params = full_batch(train, config), model.start(train, config)
+    if kernel == "predict":
+        return lambda: kernels.predict(params, batch.users, batch.items)
+    room = kernels.workspace(params, batch)
+    if kernel == "gradient":
+        return lambda: kernels.gradient(params, batch, config, room)
+    tensors, slopes = params.tensors(), kernels.gradient(params, batch, config, room).gradient
+    velocity = kernels.update(tensors, None, slopes, 1e-30, config)
+    return lambda: kernels.update(tensors, velocity, slopes, 1e-30, config)
+
+
 def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int) -> Iterator[Json]:
     """Every kernel's samples, kernels and numbers of threads taking turns so that a slow moment falls on all."""
-    batch, params = full_batch(train, config), model.start(train, config)
-    room = kernels.workspace(params, batch)
-    seen = kernels.gradient(params, batch, config, room)
-    tensors = params.tensors()
-    # With a step of almost nothing the parameters stay what they are, however often it is timed.
-    velocity = kernels.update(tensors, None, seen.gradient, 1e-30, config)
-    single = replace(config.with_solver("sgd"), lr=1e-30)
-    sweep = config.with_solver("als")
-    calls: dict[str, Callable[[], object]] = {
-        "gradient": lambda: kernels.gradient(params, batch, config, room),
-        "update": lambda: kernels.update(tensors, velocity, seen.gradient, 1e-30, config),
-        "predict": lambda: kernels.predict(params, batch.users, batch.items),
-        "sgd": _step_of(train, params, single),
-        "als": _step_of(train, params, sweep),
-    }
+    calls = {kernel: call_of(kernel, train, config) for kernel in KERNELS}
     taken: dict[tuple[str, int], list[float]] = {(name, n): [] for name in calls for n in threads}
     with roofline.threads_kept():
         for turn in range(samples + 1):
@@ -140,11 +144,11 @@ def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int
         yield about | {"samples_ms": kept, "timing": result.timing(kept, len(train))}
 
 
-def _step_of(train: Ratings, params: model.Params, config: Config) -> Callable[[], object]:
-    """An epoch of a solver, which goes on from a copy of the parameters."""
+def _step_of(train: Ratings, config: Config) -> Callable[[], object]:
+    """An epoch of a solver."""
     engine = engine_for(config, "numba")
     whole = engine.load(train, config)
-    state = engine.start(State(params.copy()), whole, config)
+    state = engine.start(State(model.start(train, config).copy()), whole, config)
     return lambda: engine.step(state, whole, config)
 
 

@@ -29,42 +29,48 @@ def _all(schema: str, version: int, prefix: str) -> dict[str, Json]:
 
 
 def speeds(of: Source) -> tuple[Cells, str]:
-    """An epoch of ours, and how many times as long the fastest other takes."""
+    """An epoch of ours by one thread and by all, and how many times as long the fastest other takes."""
     found = _all(speed.SCHEMA, speed.VERSION, "speed")
-    columns = [
-        (name, n) for name, outcome in found.items() for n in sorted({row["threads"] for row in outcome["rows"]})
-    ]
-    titles = (f"{DATA[name]}, {n} " + of.say("thread" if n == 1 else "threads", "线程") for name, n in columns)
-    head = [of.say("an epoch, K", "一轮，K"), *titles]
+    cells = [[of.say("an epoch, K", "一轮，K"), *(DATA[name] for name in found)]]
     keys = {(row["contest"], row["n_factors"]) for outcome in found.values() for row in outcome["rows"]}
-    cells = [head]
     for contest, k in sorted(keys, key=lambda key: (list(CONTESTS).index(key[0]), key[1])):
         line = [f"{CONTESTS[contest][of.lang == 'zh']}, {k}"]
-        line += [_beside(of, found[name]["rows"], contest, k, n) for name, n in columns]
+        line += [_beside(of, outcome["rows"], contest, k) for outcome in found.values()]
         cells.append(line)
     busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
     note = of.say(
-        "Ratings a second of ours, and how many times as long an epoch of the fastest other system takes: medians, "
-        f"float32, systems taking turns in processes of their own; {_where(found)}; others kept at most {busy:.2f} "
-        "cores busy. Each data set is a run of its own: between two of them compare ratios alone.",
-        f"我们的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}；"
-        f"其他程序最多占用 {busy:.2f} 个核。每个数据集是单独的一次运行，彼此之间只能比较倍数。",
+        "Ratings a second of ours by one thread and by two, and how many times as long an epoch of the fastest other "
+        f"system takes: medians, float32, systems taking turns in processes of their own; {_where(found)}; others kept "
+        f"at most {busy:.2f} cores busy. Each data set is a run of its own: between two of them compare ratios alone. "
+        "–: not measured.",
+        f"我们用单线程与双线程的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}；"
+        f"其他程序最多占用 {busy:.2f} 个核。每个数据集是单独的一次运行，彼此之间只能比较倍数。–：未测。",
     )
     return cells, note
 
 
-def _beside(of: Source, rows: list[Json], contest: str, n_factors: int, threads: int) -> str:
-    """Our rate and the fastest other's time over ours, or a dash where one of them was not measured."""
-    wanted = contest, n_factors, threads
-    same = [row for row in rows if (row["contest"], row["n_factors"], row["threads"]) == wanted and row["timing"]]
-    mine = next((row for row in same if row["system"].startswith("mf_numpy")), None)
-    others = [row for row in same if row is not mine]
-    if mine is None or not others:
+def _beside(of: Source, rows: list[Json], contest: str, n_factors: int) -> str:
+    """Our rates and the fastest other's time over ours, for each number of threads that both were measured with."""
+    rates, times, names = [], [], []
+    for threads in sorted({row["threads"] for row in rows}):
+        wanted = contest, n_factors, threads
+        same = [row for row in rows if (row["contest"], row["n_factors"], row["threads"]) == wanted and row["timing"]]
+        mine = next((row for row in same if row["system"].startswith("mf_numpy")), None)
+        others = [row for row in same if row is not mine]
+        if mine is None or not others:
+            continue
+        best = min(others, key=lambda row: float(row["timing"]["median_ms"]))
+        rates.append(f"{mine['timing']['ratings_per_s'] / 1e6:.0f}")
+        times.append(f"{best['timing']['median_ms'] / mine['timing']['median_ms']:.1f}")
+        names.append(best["system"].split(",")[0])
+    if not rates:
         return "–"
-    best = min(others, key=lambda row: float(row["timing"]["median_ms"]))
-    times = best["timing"]["median_ms"] / mine["timing"]["median_ms"]
-    rate, name = mine["timing"]["ratings_per_s"] / 1e6, best["system"].split(",")[0]
-    return of.say(f"{rate:.0f} M/s, {times:.1f}× {name}", f"{rate:.0f} 百万条/秒，{name} 的 {times:.1f} 倍")
+    if len(set(names)) == 1:
+        ahead = of.say(", ".join(f"{x}×" for x in times) + f" {names[0]}", f"{names[0]} 的 {'、'.join(times)} 倍")
+    else:
+        pairs = list(zip(times, names, strict=True))
+        ahead = of.say(", ".join(f"{x}× {name}" for x, name in pairs), "、".join(f"{n} 的 {x} 倍" for x, n in pairs))
+    return of.say(f"{', '.join(rates)} M/s; {ahead}", f"{'、'.join(rates)} 百万条/秒；{ahead}")
 
 
 def races(of: Source) -> tuple[Cells, str]:

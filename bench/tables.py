@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import peer_tables, result
+from bench import kernel_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -306,6 +306,8 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "speeds": peer_tables.speeds,
     "races": peer_tables.races,
     "growth": peer_tables.growth,
+    "executed": kernel_tables.executed,
+    "constants": kernel_tables.constants,
 }
 
 

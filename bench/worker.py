@@ -48,11 +48,12 @@ def engine_for(backend: str, device: str) -> Any:
 
         return TorchEngine(device)
     from bench import engines
-    from mf_numpy.engine import NumpyEngine
+    from mf_numpy import Config, solvers
 
     if backend in engines.HERE:
         return engines.engine(backend)
-    return NumpyEngine(cast(Any, backend))
+    # What a fit by gradient descent would take.
+    return solvers.engine_for(Config(), cast(Any, backend))
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:

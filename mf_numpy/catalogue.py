@@ -248,7 +248,7 @@ _RATINGS = (
     Fault(
         name="wrong-sort-key",
         function="mf_numpy.ratings:compress",
-        right='order = np.argsort(rows, kind="stable")',
+        right="order = counting.order(rows, indptr)",
         wrong='order = np.argsort(others, kind="stable")',
         origin="Counts are of one side and the order of the other, as when CSC is made from CSR by hand.",
         caught_by=("dense table", "order of ratings", "loops", "worked example"),

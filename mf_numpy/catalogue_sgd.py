@@ -8,8 +8,8 @@ SGD = (
     Fault(
         name="item-follows-moved-user",
         function="mf_numpy.kernels.sgd:diagonal_kernel",
-        right="store(Q, i, add(scale(load(Q, i, form), 1 - lr * r_i), -lr * e, p))",
-        wrong="store(Q, i, add(scale(load(Q, i, form), 1 - lr * r_i), -lr * e, load(P, u, form)))",
+        right="store(Q, i, add(scale(copy(q), 1 - lr * r_i), -lr * e, p))",
+        wrong="store(Q, i, add(scale(copy(q), 1 - lr * r_i), -lr * e, load(P, u, form)))",
         origin="p is updated in place and then read for q, which gets a gradient of parameters that never were.",
         caught_by=("steps in loops", "one rating"),
     ),

@@ -28,7 +28,8 @@ def steps_kernel(form: int) -> Any:
     ):  # fmt: skip
         one = type(mu)(1)
         for row in range(first_row, last_row):
-            begin, end, reg = indptr[row], indptr[row + 1], ridge[row]
+            # Unsigned places need no check for negative ones.
+            begin, end, reg = np.uint64(indptr[row]), np.uint64(indptr[row + 1]), ridge[row]
             norms[row] = norm_of(own, own_bias, row, biased)
             squares[row] = 0
             if begin == end:
@@ -43,8 +44,8 @@ def steps_kernel(form: int) -> Any:
             # What is left of the ratings, times q, less the penalty's pull: minus half the slope.
             r, r_b, square = scale(copy(x), -reg), -reg * x_b, 0.0
             for k in range(begin, end):
-                prefetch(table, others[min(k + AHEAD, end - 1)], form)
-                i = others[k]
+                prefetch(table, others[min(k + np.uint64(AHEAD), end - np.uint64(1))], form)
+                i = np.uint64(others[k])
                 q = load(table, i, form)
                 left = values[k] - mu - dot(q, x) - x_b
                 if biased:

@@ -49,9 +49,10 @@ def block_kernel(form: int) -> Any:
             dQ[: len(Q)] = 0
             dc[: len(Q)] = 0
             loss = square = 0.0
-            k = first_rating[chunk]
+            # Unsigned places need no check for negative ones.
+            k = np.uint64(first_rating[chunk])
             for segment in range(bounds[chunk], bounds[chunk + 1]):
-                u = seg_user[segment]
+                u = np.uint64(seg_user[segment])
                 p, dp = load(P, u, form), load(dP, u, form)
                 base, d_b = mu, mu - mu
                 if biased:
@@ -69,7 +70,7 @@ def block_kernel(form: int) -> Any:
                     store(dQ, i, add(load(dQ, i, form), e, p))  # Eq. 4
                     d_b += e
                     dc[i] += e
-                    k += 1
+                    k += np.uint64(1)
                 store(dP, u, dp)
                 if biased:
                     db[u] += d_b

@@ -20,6 +20,9 @@ from mf_numpy.ratings import Array, Ratings
 BLOCK_BYTES = 128 << 10
 """Factors and gradients of a block of items, chosen by measurement: see ``bench/results``."""
 
+BY_POPULARITY = 1
+"""1 numbers items by popularity, so that the rows met most lie together; 0 leaves them as they are."""
+
 MAX_ITEMS = 1 << 16
 """Items of a block at most, so that 16 bits tell them apart."""
 
@@ -105,7 +108,7 @@ def _laid(
     dtype: np.dtype[Any],
 ) -> Blocks:
     (m, n), n_ratings = map(len, counts), len(of_items)
-    item_of = np.argsort(-counts[1], kind="stable")
+    item_of = np.argsort(-counts[1], kind="stable") if BY_POPULARITY else np.arange(n)
     place = np.empty(n, np.int32)
     place[item_of] = np.arange(n, dtype=np.int32)
     n_blocks = max(1, -(-n // per_block))

@@ -20,7 +20,8 @@ def predict_kernel(form: int) -> Any:
     @jit
     def kernel(P, Q, b, c, mu, biased, users, items, out):  # type: ignore[no-untyped-def]
         for k in prange(len(out)):
-            u, i = users[k], items[k]
+            # Unsigned places need no check for negative ones.
+            u, i = np.uint64(users[k]), np.uint64(items[k])
             predicted = mu + dot(load(P, u, form), load(Q, i, form))  # Eq. 1
             if biased:
                 predicted += b[u] + c[i]

@@ -44,14 +44,15 @@ def diagonal_kernel(form: int, rule: int) -> Any:
         side = len(losses)
         for share in prange(side):
             other = (share + diagonal) % side
-            begin, end = begins[share * side + other], begins[share * side + other + 1]
-            first_u, first_i = user_bounds[share], item_bounds[other]
+            # Unsigned places need no check for negative ones.
+            begin, end = np.uint64(begins[share * side + other]), np.uint64(begins[share * side + other + 1])
+            first_u, first_i = np.uint64(user_bounds[share]), np.uint64(item_bounds[other])
             loss = square = 0.0
             for k in range(begin, end):
-                soon = min(k + AHEAD, end - 1)
-                prefetch(P, first_u + np.int64(users[soon]), form)
-                prefetch(Q, first_i + np.int64(items[soon]), form)
-                u, i = first_u + np.int64(users[k]), first_i + np.int64(items[k])
+                soon = min(k + np.uint64(AHEAD), end - np.uint64(1))
+                prefetch(P, first_u + np.uint64(users[soon]), form)
+                prefetch(Q, first_i + np.uint64(items[soon]), form)
+                u, i = first_u + np.uint64(users[k]), first_i + np.uint64(items[k])
                 # Both moves begin from the old rows.
                 p, q = copy(load(P, u, form)), copy(load(Q, i, form))
                 error = mu + dot(p, q) - values[k]  # Eq. 1
@@ -62,8 +63,8 @@ def diagonal_kernel(form: int, rule: int) -> Any:
                 loss += cost
                 r_u, r_i = pull_u[u], pull_i[i]
                 if rule == PLAIN:
-                    store(P, u, add(scale(load(P, u, form), 1 - lr * r_u), -lr * e, q))  # Eq. 29
-                    store(Q, i, add(scale(load(Q, i, form), 1 - lr * r_i), -lr * e, p))  # Eq. 29
+                    store(P, u, add(scale(copy(p), 1 - lr * r_u), -lr * e, q))  # Eq. 29
+                    store(Q, i, add(scale(copy(q), 1 - lr * r_i), -lr * e, p))  # Eq. 29
                     if biased:
                         b[u] -= lr * (e + r_u * b[u])
                         c[i] -= lr * (e + r_i * c[i])
