@@ -104,11 +104,10 @@ _LIST = (
     Fault(
         name="torch-lost-duplicates",
         function="mf_torch.paths.layout:Compressed.times",
-        right="return self.matrix(values) @ table  # Eq. 7",
-        wrong="dense = table.new_zeros(self.shape)\n"
+        right="matrix = self.matrix(values)",
+        wrong="matrix = table.new_zeros(self.shape)\n"
         "rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())\n"
-        "dense[rows, self.indices.long()] = values\n"
-        "return dense @ table",
+        "matrix[rows, self.indices.long()] = values",
         origin="E is filled by index assignment, which keeps one of the ratings of a pair and drops the others.",
         caught_by=("loops", "complex step", "worked example", "every rating twice", "torch.autograd.gradcheck"),
     ),

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from mf_torch.batch import Batch
 
+_LINE = 64
+"""Bytes of a cache line."""
+
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
@@ -43,7 +46,12 @@ class Compressed:
         """The product of `matrix(values)` and a table (columns, C): (rows, C); pairs that come twice add up (Eq. 7)."""
         if self.crowded or (table.is_cuda and torch.are_deterministic_algorithms_enabled()):
             return self.summed(values, table)
-        return self.matrix(values) @ table  # Eq. 7
+        matrix = self.matrix(values)
+        if table.is_cuda:
+            return matrix @ table  # Eq. 7
+        # A CPU's cache holds a column of lines where it does not hold the table.
+        parts = table.split(_LINE // table.element_size(), dim=1)  # type: ignore[no-untyped-call]
+        return torch.cat([matrix @ part.contiguous() for part in parts], dim=1)  # Eq. 7
 
     def summed(self, values: Tensor, table: Tensor) -> Tensor:
         """`times` for any pairs, with sums in an order that cuSPARSE does not promise; holds a (B, C) table."""
