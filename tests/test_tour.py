@@ -24,7 +24,7 @@ from mf_numpy import Config, check, curvature, tour_experiments, tour_figures, t
 from mf_numpy.datasets import load
 from mf_numpy.planted import planted
 from mf_numpy.suite import Suite
-from mf_torch.check import suite
+from mf_torch.check import COLUMNS, suite
 
 tour = pytest.importorskip("mf_numpy.tour", reason="the tour needs marimo")
 
@@ -71,7 +71,7 @@ def test_every_cell_runs_and_both_versions_give_one_curve(defined: dict[str, Any
     levels = defined["levels"]
     assert levels["noise floor"] < by_hand.history[-1].valid_rmse < levels["bias-only"] < levels["mean"]
     assert defined["gradient_table"].ok and defined["step_table"].ok
-    assert {row.method for row in defined["gradient_table"].rows} == {*check.METHODS, "autograd"}
+    assert {row.method for row in defined["gradient_table"].rows} == {*check.METHODS, *COLUMNS}
 
 
 @pytest.mark.parametrize(
