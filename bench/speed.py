@@ -39,7 +39,7 @@ from mf_numpy.model import start
 from mf_numpy.solvers import engine_for
 
 SCHEMA, VERSION = "mf-speed", 1
-PEER_LIMIT = 240.0
+PEER_LIMIT = 150.0
 """Seconds of a peer's turn: LIBMF now and then waits for ever."""
 
 Say = Callable[[str], None]
