@@ -118,17 +118,19 @@ def growth(of: Source) -> tuple[Cells, str]:
             here = next(s for s in outcome["slopes"] if (s["solver"], s["over"], s["threads"]) == (name, over, 1))
             line.append(f"{here['slope']:.2f}")
         gains = [g["ratio"] for g in outcome["threads"] if g["solver"] == name and g["n_ratings"] == largest]
-        spare = next(
-            row["spare_bytes_per_rating"]
-            for row in outcome["rows"]
-            if (row["solver"], row["n_ratings"], row["threads"]) == (name, largest, most)
+        here = next(
+            row for row in outcome["rows"] if (row["solver"], row["n_ratings"], row["threads"]) == (name, largest, most)
         )
-        line += ["–" if not gains else f"{gains[0]:.2f}×", "–" if spare is None else f"{spare:.0f}"]
+        spares = here["spare_bytes_per_rating"], here["unsorted_spare_bytes_per_rating"]
+        memory = "–" if None in spares else ", ".join(f"{spare:.0f}" for spare in spares)
+        line += ["–" if not gains else f"{gains[0]:.2f}×", memory]
         cells.append(line)
     note = of.say(
         f"Exponents by one thread; gain and memory at {largest:,} ratings, K = 16. Memory is the peak of a whole fit, "
-        f"less the ratings and three copies of the parameters; {outcome['machine']['cpu']}.",
-        f"幂次按单线程计；线程收益与内存按 {largest:,} 条评分、K = 16 计。内存是整次拟合的峰值减去评分本身和三份参数；"
+        "less the ratings and three copies of the parameters, for ratings sorted by user and in a random order; "
+        f"{outcome['machine']['cpu']}.",
+        f"幂次按单线程计；线程收益与内存按 {largest:,} 条评分、K = 16 计。内存是整次拟合的峰值减去评分本身和三份参数，"
+        "分别为按用户排序的评分与随机顺序的评分；"
         f"{outcome['machine']['cpu']}。",
     )
     return cells, note

@@ -1,16 +1,17 @@
 """How our solvers' time and memory grow: with the ratings, with K, and what a second thread is worth.
 
-``python -m bench scaling`` writes version 1 of:
+``python -m bench scaling`` writes version 2 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment, others_busy_cores
     complete: whether every case had its turn
     rows [{solver, n_ratings, n_users, n_items, n_factors, threads, status, reason, samples_ms, timing,
-           parameter_bytes, rating_bytes, peak_bytes, spare_bytes_per_rating}]
+           parameter_bytes, rating_bytes, peak_bytes, spare_bytes_per_rating,
+           unsorted_peak_bytes, unsorted_spare_bytes_per_rating}]
     slopes [{solver, over (N or K), threads, fixed, slope}]: of log time over the log of what grows, by least squares
     threads [{solver, n_ratings, n_factors, ratio}]: seconds by one thread over those by the most
 
 Ratings are planted, about 90 a user over 5,000 items, so that N grows by its users. ``peak_bytes`` is the most that a
 whole fit held above the ratings themselves; ``spare_bytes_per_rating`` is what of it three copies of the parameters
-leave, for each rating.
+leave, for each rating. Ratings come sorted by user; what is called unsorted is the same of ratings in a random order.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ import numpy as np
 from bench import machine, result, worker
 from bench.cases import Case, as_holdout
 from bench.launch import Json, Launch, in_fresh_process
-from mf_numpy import Config, Ratings, fit
+from mf_numpy import Config, FitResult, Ratings, fit
 from mf_numpy.errors import ConfigError
 from mf_numpy.planted import PlantedConfig, planted
 
-SCHEMA, VERSION = "mf-scaling", 1
+SCHEMA, VERSION = "mf-scaling", 2
 
 SOLVERS: dict[str, dict[str, Any]] = {
     "gd": {"solver": "gd"},
@@ -140,12 +141,13 @@ def _rows(name: str, shape: Json, out: Json, threads: tuple[int, ...]) -> Iterat
         row = {"solver": name, **shape, "threads": n, "status": out["status"], "reason": out["reason"]}
         samples = out.get("samples_ms", {}).get(str(n), [])
         row |= {"samples_ms": samples, "timing": result.timing(samples, shape["n_ratings"]) if samples else None}
-        for key in ("parameter_bytes", "rating_bytes", "peak_bytes"):
+        for key in ("parameter_bytes", "rating_bytes"):
             row[key] = out.get(key)
-        spare = None
-        if row["peak_bytes"] is not None:
-            spare = (row["peak_bytes"] - 3 * row["parameter_bytes"]) / shape["n_ratings"]
-        yield row | {"spare_bytes_per_rating": spare}
+        for kind in ("", "unsorted_"):
+            peak = row[f"{kind}peak_bytes"] = out.get(f"{kind}peak_bytes")
+            spare = None if peak is None else (peak - 3 * row["parameter_bytes"]) / shape["n_ratings"]
+            row[f"{kind}spare_bytes_per_rating"] = spare
+        yield row
 
 
 def slopes(rows: list[Json], plan: Plan) -> Iterator[Json]:
@@ -188,10 +190,10 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     )
     config = Config(**order["config"], n_epochs=6)
     fit(few, config)
-    gc.collect()
-    before = machine.forget_peak()
-    found = fit(train, config)
-    peak = machine.peak_memory()
+    mixed = train.take(np.random.default_rng(0).permutation(len(train)))
+    unsorted_peak, _ = _peak_of_a_fit(mixed, config)
+    del mixed
+    peak, found = _peak_of_a_fit(train, config)
     samples = {str(max(order["each"])): [1e3 * record.seconds for record in found.history[1:]]}
     for n in order["each"][:-1]:
         numba.set_num_threads(n)
@@ -203,21 +205,33 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
         "samples_ms": samples,
         "parameter_bytes": parameters,
         "rating_bytes": train.users.nbytes + train.items.nbytes + train.values.nbytes,
-        "peak_bytes": None if before is None or peak is None else peak - before,
+        "peak_bytes": peak,
+        "unsorted_peak_bytes": unsorted_peak,
     }, {}
+
+
+def _peak_of_a_fit(train: Ratings, config: Config) -> tuple[int | None, FitResult]:
+    """The most bytes held beside the ratings, where the system tells, and what the fit gave."""
+    gc.collect()
+    before = machine.forget_peak()
+    found = fit(train, config)
+    peak = machine.peak_memory()
+    return None if before is None or peak is None else peak - before, found
 
 
 def summary(outcome: Json) -> list[str]:
     """A line a case, then slopes and what threads gain."""
-    out = [f"{'solver':9}{'ratings':>12}{'K':>5}{'threads':>8}{'ms an epoch':>13}{'M ratings/s':>13}{'B a rating':>12}"]
+    head = f"{'solver':9}{'ratings':>12}{'K':>5}{'threads':>8}{'ms an epoch':>13}{'M ratings/s':>13}"
+    out = [f"{head}{'B a rating':>12}{'unsorted':>10}"]
     for row in outcome["rows"]:
         begin = f"{row['solver']:9}{row['n_ratings']:12,}{row['n_factors']:5}{row['threads']:8}"
         if row["timing"] is None:
             out.append(f"{begin}  {row['status']}: {row['reason']}")
             continue
-        timing, spare = row["timing"], row["spare_bytes_per_rating"]
-        memory = "–" if spare is None else f"{spare:.1f}"
-        out.append(f"{begin}{timing['median_ms']:13.2f}{timing['ratings_per_s'] / 1e6:13.1f}{memory:>12}")
+        spares = row["spare_bytes_per_rating"], row["unsorted_spare_bytes_per_rating"]
+        memory, unsorted = ("–" if spare is None else f"{spare:.1f}" for spare in spares)
+        speed = f"{row['timing']['median_ms']:13.2f}{row['timing']['ratings_per_s'] / 1e6:13.1f}"
+        out.append(f"{begin}{speed}{memory:>12}{unsorted:>10}")
     for one in outcome["slopes"]:
         kept = f"{'K' if one['over'] == 'N' else 'N'} = {one['fixed']:,}"
         out.append(

@@ -62,19 +62,12 @@ class Constant:
 
 
 CONSTANTS: tuple[Constant, ...] = (
-    Constant(
-        "gradient", "mf_numpy.kernels.layout", "BLOCK_BYTES", tuple((32 << 10) * 4**i for i in range(5)),
-        "bytes of a block of items, factors and sums",
-    ),
-    Constant(
-        "gradient", "mf_numpy.kernels.layout", "WIDE_ROW_BYTES", (32, 1024),
-        "bytes of a row from which items are one block",
-    ),
+    Constant("gradient", "mf_numpy.kernels.layout", "ITEMS_PER_BLOCK", (500, 1000, 4000, 1 << 16), "items of a block"),
     Constant("gradient", "mf_numpy.kernels.layout", "BY_POPULARITY", (0,), "items numbered by popularity"),
     Constant("gradient", "mf_numpy.kernels.layout", "CHUNKS", (16, 256), "chunks of a block at most"),
     Constant("sgd", "mf_numpy.kernels.grid", "SIDE", (4, 16, 32), "shares of users and of items"),
     Constant("sgd", "mf_numpy.kernels.grid", "USERS_AT_ONCE", (4, 8, 128, 1 << 20), "users shuffled together"),
-    Constant("sgd", "mf_numpy.kernels.sgd", "AHEAD", (0, 4, 64), "ratings ahead whose rows are asked for"),
+    Constant("sgd", "mf_numpy.kernels.sgd", "AHEAD_BYTES", (0, 512, 8192), "bytes of rows asked for ahead"),
 )  # fmt: skip
 
 
@@ -185,7 +178,7 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
 
 
 def chosen_of(names: str) -> tuple[Constant, ...]:
-    """The constants of a text such as ``AHEAD,SIDE``.
+    """The constants of a text such as ``AHEAD_BYTES,SIDE``.
 
     Raises:
         ConfigError: an unknown one.

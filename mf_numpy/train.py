@@ -25,7 +25,7 @@ from mf_numpy.split import Holdout
 Callback = Callable[[EpochRecord], bool | None]
 S = TypeVar("S")
 
-_PAIRS_AT_ONCE = 1 << 20
+_PAIRS_AT_ONCE = 1 << 18
 """Pairs that are predicted together where nobody needs them all."""
 
 
@@ -78,7 +78,6 @@ def run(
 ) -> FitResult:
     """`fit` for any backend: the loop, early stopping, divergence, interruption and history."""
     _check(train, config, valid, resume)
-    catalogue = Catalogue.of(train)
     # A diverged run went one epoch back, past the last row of its history.
     history = [record for record in resume.history if record.epoch <= resume.state.epoch] if resume else []
     first = resume.state.epoch if resume else 0
@@ -105,7 +104,7 @@ def run(
                 good = here
             ended = engine.export(state)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
-                record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, catalogue.mean))
+                record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, train.mean))
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", _diverged(record, good, config)
                 here = good
@@ -136,9 +135,20 @@ def run(
     if best is not None and config.patience and status != "diverged":
         params = best.params
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
+    # The row view of the ratings takes the room of the engine's layout, not room beside it.
+    del state, whole
+    catalogue = _catalogue(train)
     return FitResult(
         params, config, tuple(history), status, message, engine.backend, engine.device, catalogue, here
     )  # fmt: skip
+
+
+def _catalogue(train: Ratings) -> Catalogue:
+    try:
+        return Catalogue.of(train)
+    except KeyboardInterrupt:
+        # All epochs are done: what they learned is worth this last second.
+        return Catalogue.of(train)
 
 
 def _copied(state: State) -> State:

@@ -130,11 +130,24 @@ def test_a_rating_takes_six_bytes_in_float32() -> None:
     assert laid.items.itemsize + laid.values.itemsize == 6
 
 
-def test_blocks_follow_the_bytes_of_a_row() -> None:
-    assert layout.items_per_block(10**6, 16, 4) == layout.BLOCK_BYTES // (2 * 17 * 4)
-    assert layout.items_per_block(50, 16, 4) == 50
-    assert layout.items_per_block(10**6, 64, 4) == layout.MAX_ITEMS
-    assert layout.items_per_block(0, 16, 4) == 1
+def test_a_block_has_one_item_at_least_and_no_more_than_there_are() -> None:
+    assert [layout.items_per_block(n) for n in (0, 50, 10**6)] == [1, 50, layout.ITEMS_PER_BLOCK]
+
+
+def test_more_items_than_a_block_has() -> None:
+    """The blocks that a fit takes by itself, two whole ones and a rest, give the gradient of one block."""
+    rng = np.random.default_rng(8)
+    n = 2 * layout.ITEMS_PER_BLOCK + 7
+    ratings = Ratings.of_indices(rng.integers(0, 30, 9000), rng.integers(0, n, 9000), rng.normal(size=9000), m=30, n=n)
+    config = Config(n_factors=3, dtype="float64")
+    params, batch = model.start(ratings, config), full_batch(ratings, config)
+    laid = layout.full_blocks(ratings, config)
+    assert laid.first_rating.shape[0] == 3
+    cut = kernels.gradient(params, laid, config)
+    whole = kernels.gradient(params, batch, config, kernels.workspace(params, batch, n))
+    assert cut.objective == pytest.approx(whole.objective, rel=1e-13)
+    for name, g in cut.gradient.items():
+        np.testing.assert_allclose(g, whole.gradient[name], rtol=0, atol=1e-14)
 
 
 def test_rows_begin_on_a_cache_line() -> None:

@@ -23,7 +23,12 @@ def _grows(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]
 
     n, k = len(worker.load_data(folder / order["data"])[0]), order["config"]["n_factors"]
     samples = {str(t): [n * k**2 / t / 1e3] * 5 for t in order["each"]}
-    memory = {"parameter_bytes": 100, "rating_bytes": 16 * n, "peak_bytes": 300 + 10 * n}
+    memory = {
+        "parameter_bytes": 100,
+        "rating_bytes": 16 * n,
+        "peak_bytes": 300 + 10 * n,
+        "unsorted_peak_bytes": 300 + 14 * n,
+    }
     return {"status": "ok", "reason": None, "samples_ms": samples} | memory, {}
 
 
@@ -37,6 +42,7 @@ def test_slopes_gains_and_memory_follow_from_the_samples() -> None:
     assert len(found["slopes"]) == 2 * 2 * 2
     assert {one["ratio"] for one in found["threads"]} == {2.0} and len(found["threads"]) == 8
     assert {row["spare_bytes_per_rating"] for row in found["rows"]} == {10.0}
+    assert {row["unsorted_spare_bytes_per_rating"] for row in found["rows"]} == {14.0}
     lines = scaling.summary(found)
     assert "als, 2 threads: time grows as K^2.00 (N = 1,000)" in lines
     assert "gd: all threads over one, 2.00 to 2.00" in lines

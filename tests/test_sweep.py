@@ -17,7 +17,7 @@ from mf_numpy import ConfigError, Ratings
 from mf_numpy.planted import PlantedConfig, planted
 
 TRAIN = planted(PlantedConfig(n_users=40, n_items=30, n_ratings=600, n_factors=2)).ratings
-AHEAD = sweep.chosen_of("AHEAD")
+AHEAD = sweep.chosen_of("AHEAD_BYTES")
 
 
 def _halves(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
@@ -26,7 +26,7 @@ def _halves(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]
     return {
         "status": "ok",
         "reason": None,
-        "samples_ms": {f"{k}/{n}": [(1 + order["value"]) / n] * 5 for k, n in keys},
+        "samples_ms": {f"{k}/{n}": [(512 + order["value"]) / n] * 5 for k, n in keys},
     }, {}
 
 
@@ -34,12 +34,12 @@ def test_every_value_stands_beside_the_chosen_one() -> None:
     said: list[str] = []
     found = sweep.measure(TRAIN, "planted", constants=AHEAD, factors=(4,), rounds=2, launch=_halves, say=said.append)
     assert result.clean(found) == json.loads(json.dumps(found)) and found["complete"]
-    assert len(said) == 2 * 4 and said[0] == "round 1 of 2: sgd, AHEAD = 16"
+    assert len(said) == 2 * 4 and said[0] == "round 1 of 2: sgd, AHEAD_BYTES = 2,048"
     one = [row for row in found["rows"] if row["threads"] == 1]
-    assert {row["value"]: row["ratio"] for row in one} == {16: 1.0, 0: 17.0, 4: 3.4, 64: 17 / 65}
-    assert [row["value"] for row in one if row["chosen"]] == [16]
+    assert {row["value"]: row["ratio"] for row in one} == {2048: 1.0, 0: 5.0, 512: 2.5, 8192: 2560 / 8704}
+    assert [row["value"] for row in one if row["chosen"]] == [2048]
     lines = sweep.summary(found)
-    assert sum("17.00×" in line for line in lines) == len(found["rows"]) // 4
+    assert sum("5.00×" in line for line in lines) == len(found["rows"]) // 4
 
 
 def test_constants_are_where_the_kernels_take_them_from() -> None:
@@ -56,11 +56,11 @@ def test_a_value_that_fails_is_a_row_with_its_reason_and_ctrl_c_keeps_what_is_do
     assert {row["reason"] for row in found["rows"]} == {"out of memory"}
 
     def interrupted(text: str) -> None:
-        if "AHEAD = 4" in text:
+        if "AHEAD_BYTES = 512" in text:
             raise KeyboardInterrupt
 
     found = sweep.measure(TRAIN, "planted", constants=AHEAD, factors=(4,), rounds=1, launch=_halves, say=interrupted)
-    assert not found["complete"] and {row["value"] for row in found["rows"]} == {16, 0}
+    assert not found["complete"] and {row["value"] for row in found["rows"]} == {2048, 0}
 
 
 def test_a_process_computes_the_same_with_another_value(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_process_computes_the_same_with_another_value(tmp_path: Path) -> None:
 def test_what_it_does_not_take(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be 1 or larger"):
         sweep.measure(TRAIN, "planted", launch=_halves, **given)
-    with pytest.raises(ConfigError, match="BLOCK_BYTES"):
+    with pytest.raises(ConfigError, match="ITEMS_PER_BLOCK"):
         sweep.chosen_of("BLOCKBYTES")
 
 

@@ -175,10 +175,7 @@ def workspace(params: Params, batch: Batch | Blocks, per_block: int | None = Non
     if isinstance(batch, Batch) and batch.indptr is None:
         none, nothing = np.empty((0, 0, n_factors), dtype), np.empty((0, 0))
         return Workspace(grads, norms, None, nothing, nothing.ravel(), none, nothing, nothing, nothing)
-    if isinstance(batch, Blocks):
-        laid = batch
-    else:
-        laid = blocks(batch, per_block or items_per_block(n, n_factors, dtype.itemsize))
+    laid = batch if isinstance(batch, Blocks) else blocks(batch, per_block or items_per_block(n))
     n_blocks, chunks = laid.first_rating.shape
     parts = aligned_empty((chunks, laid.items_per_block, n_factors), dtype)
     return Workspace(

@@ -1,7 +1,7 @@
 """The ratings in the order in which the full-batch gradient walks them: item block by item block, user by user.
 
-Items are numbered anew by popularity and cut into blocks whose factors and gradients fit a core's second-level cache
-together. Within a block the ratings of one user are a *segment*: her factors stay in registers over it.
+Items are numbered anew by popularity and cut into blocks, so that the factors and gradients met most stay in a core's
+caches together. Within a block the ratings of one user are a *segment*: her factors stay in registers over it.
 A rating takes 2 bytes for the item within its block and its value, 6 or 10 in all; a segment takes 8.
 """
 
@@ -13,21 +13,19 @@ from typing import Any
 import numba
 import numpy as np
 
+from mf_numpy import counting
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.ratings import Array, Ratings
 
-BLOCK_BYTES = 128 << 10
-"""Factors and gradients of a block of items, chosen by measurement: see ``bench/results``."""
+ITEMS_PER_BLOCK = 2_000
+"""Items of a block, chosen by measurement: see ``bench/results``. Fewer meet every user's row more often."""
 
 BY_POPULARITY = 1
 """1 numbers items by popularity, so that the rows met most lie together; 0 leaves them as they are."""
 
 MAX_ITEMS = 1 << 16
 """Items of a block at most, so that 16 bits tell them apart."""
-
-WIDE_ROW_BYTES = 128
-"""A row of more bytes than this is walked in blocks of `MAX_ITEMS`: its traffic outweighs what blocks save."""
 
 CHUNKS = 64
 """Chunks of a block at most. What they cost in sums to be added up stays below a twentieth of the work."""
@@ -72,11 +70,9 @@ class Blocks:
         return len(self.values)
 
 
-def items_per_block(n_items: int, n_factors: int, itemsize: int) -> int:
-    """How many items a block has; set by the data and K alone."""
-    if n_factors * itemsize > WIDE_ROW_BYTES:
-        return max(1, min(n_items, MAX_ITEMS))
-    return max(1, min(n_items, MAX_ITEMS, BLOCK_BYTES // (2 * (n_factors + 1) * itemsize)))
+def items_per_block(n_items: int) -> int:
+    """How many items a block has; set by the data alone."""
+    return max(1, min(n_items, MAX_ITEMS, ITEMS_PER_BLOCK))
 
 
 def blocks(batch: Batch, per_block: int) -> Blocks:
@@ -92,10 +88,11 @@ def blocks(batch: Batch, per_block: int) -> Blocks:
 
 def full_blocks(train: Ratings, config: Config) -> Blocks:
     """All N ratings, laid out without a sorted copy of them on the way."""
-    view, dtype = train.csr, config.numpy_dtype
-    per_block = items_per_block(train.n_items, config.n_factors, dtype.itemsize)
+    indptr, dtype = counting.begins(train.user_counts), config.numpy_dtype
+    order = None if counting.is_sorted(train.users) else counting.order(train.users, indptr)
+    per_block = items_per_block(train.n_items)
     counts = train.user_counts, train.item_counts
-    return _laid(view.indptr, view.indices, train.values, view.order, counts, per_block, dtype)
+    return _laid(indptr, train.items, train.values, order, counts, per_block, dtype)
 
 
 def _laid(
@@ -107,19 +104,21 @@ def _laid(
     per_block: int,
     dtype: np.dtype[Any],
 ) -> Blocks:
+    """Lay out items and values that are sorted by user, or are so when read in `order`."""
     (m, n), n_ratings = map(len, counts), len(of_items)
     item_of = np.argsort(-counts[1], kind="stable") if BY_POPULARITY else np.arange(n)
     place = np.empty(n, np.int32)
     place[item_of] = np.arange(n, dtype=np.int32)
     n_blocks = max(1, -(-n // per_block))
     ratings_to, segments_to = np.zeros(n_blocks + 1, np.int64), np.zeros(n_blocks + 1, np.int64)
-    _count(indptr, of_items, place, per_block, ratings_to[1:], segments_to[1:])
+    order = np.empty(0, np.int32) if order is None else order
+    _count(indptr, of_items, order, place, per_block, ratings_to[1:], segments_to[1:])
     np.cumsum(ratings_to, out=ratings_to)
     np.cumsum(segments_to, out=segments_to)
     items, values = np.empty(n_ratings, np.uint16), np.empty(n_ratings, dtype)
     seg_user, seg_length = np.empty(segments_to[-1], np.int32), np.empty(segments_to[-1], np.int32)
     _fill(
-        indptr, of_items, of_values, np.empty(0, np.int32) if order is None else order, place, per_block,
+        indptr, of_items, of_values, order, place, per_block,
         ratings_to[:-1].copy(), segments_to[:-1].copy(), items, values, seg_user, seg_length,
     )  # fmt: skip
     begins = np.concatenate([[0], np.cumsum(seg_length, dtype=np.int64)])
@@ -136,12 +135,12 @@ def _laid(
 
 
 @numba.njit(cache=True, nogil=True)
-def _count(indptr, items, place, per_block, n_ratings, n_segments):  # type: ignore[no-untyped-def]
-    """Ratings and segments of each block."""
+def _count(indptr, items, order, place, per_block, n_ratings, n_segments):  # type: ignore[no-untyped-def]
+    """Ratings and segments of each block; an empty `order` is that of the ratings themselves, here and below."""
     seen = np.full(len(n_ratings), -1, np.int64)
     for u in range(len(indptr) - 1):
         for k in range(indptr[u], indptr[u + 1]):
-            block = place[items[k]] // per_block
+            block = place[items[order[k] if len(order) else k]] // per_block
             n_ratings[block] += 1
             if seen[block] != u:
                 seen[block] = u
@@ -153,20 +152,18 @@ def _fill(  # type: ignore[no-untyped-def]
     indptr, items, values, order, place, per_block, next_rating, next_segment, out_items, out_values, seg_user,
     seg_length,
 ):  # fmt: skip
-    """Put every rating behind those of its block; `next_rating` and `next_segment` begin at the blocks' beginnings.
-
-    Ratings are sorted by user; `values` are, too, where `order` is empty.
-    """
+    """Put every rating behind those of its block; `next_rating` and `next_segment` begin at the blocks' beginnings."""
     seen = np.full(len(next_rating), -1, np.int64)
     for u in range(len(indptr) - 1):
         for k in range(indptr[u], indptr[u + 1]):
-            block = place[items[k]] // per_block
+            source = order[k] if len(order) else k
+            block = place[items[source]] // per_block
             if seen[block] != u:
                 seen[block] = u
                 seg_user[next_segment[block]] = u
                 seg_length[next_segment[block]] = 0
                 next_segment[block] += 1
             seg_length[next_segment[block] - 1] += 1
-            out_items[next_rating[block]] = place[items[k]] - block * per_block
-            out_values[next_rating[block]] = values[order[k]] if len(order) else values[k]
+            out_items[next_rating[block]] = place[items[source]] - block * per_block
+            out_values[next_rating[block]] = values[source]
             next_rating[block] += 1

@@ -18,8 +18,8 @@ from mf_numpy.kernels.vector import add, add_squares, copy, dot, load, over_root
 PLAIN, VELOCITY, ADAGRAD = range(3)
 """θ ← θ - ηg; the velocities of Eq. 12 to 14; AdaGrad (Eq. 30)."""
 
-AHEAD = 16
-"""Ratings ahead of the one under way whose rows are asked for."""
+AHEAD_BYTES = 2048
+"""Rows of a side that are asked for before their turn, in bytes: fewer ratings ahead where rows are wide."""
 
 FLOOR = 1e-10
 """ε of Eq. 30, which keeps it from dividing 0 by 0; in the unit of a gradient."""
@@ -42,6 +42,7 @@ def diagonal_kernel(form: int, rule: int) -> Any:
         pull_u, pull_i, lr, beta, kept, ahead, squared, delta, losses, squares,
     ):  # fmt: skip
         side = len(losses)
+        ahead_by = AHEAD_BYTES // (P.shape[1] * P.itemsize)
         for share in prange(side):
             other = (share + diagonal) % side
             # Unsigned places need no check for negative ones.
@@ -49,7 +50,7 @@ def diagonal_kernel(form: int, rule: int) -> Any:
             first_u, first_i = np.uint64(user_bounds[share]), np.uint64(item_bounds[other])
             loss = square = 0.0
             for k in range(begin, end):
-                soon = min(k + np.uint64(AHEAD), end - np.uint64(1))
+                soon = min(k + np.uint64(ahead_by), end - np.uint64(1))
                 prefetch(P, first_u + np.uint64(users[soon]), form)
                 prefetch(Q, first_i + np.uint64(items[soon]), form)
                 u, i = first_u + np.uint64(users[k]), first_i + np.uint64(items[k])

@@ -87,14 +87,17 @@ class AlsEngine:
     def load(self, train: Ratings, config: Config) -> BothSides:
         w_u, w_i = penalty_weights(train, config)
         n_factors, dtype = 0 if config.cg_steps else config.n_factors, config.numpy_dtype
-        view = train.csr
-        values = counting.deal(train.users, view.indptr, train.values, np.empty(len(train), dtype))
-        by_user = Rows(view.indptr, view.indices, values, als.chunks(view.indptr, n_factors), w_u)
-        starts = counting.begins(train.item_counts)
-        users, values = np.empty_like(train.users), np.empty(len(train), dtype)
-        counting.deal(train.items, starts, train.users, users)
-        counting.deal(train.items, starts, train.values, values)
-        return BothSides(by_user, Rows(starts, users, values, als.chunks(starts, n_factors), w_i))
+        rows = []
+        for own, others, counts, weights in (
+            (train.users, train.items, train.user_counts, w_u),
+            (train.items, train.users, train.item_counts, w_i),
+        ):
+            starts = counting.begins(counts)
+            if not counting.is_sorted(own):
+                others = counting.deal(own, starts, others, np.empty_like(others))
+            values = counting.deal(own, starts, train.values, np.empty(len(train), dtype))
+            rows.append(Rows(starts, others, values, als.chunks(starts, n_factors), weights))
+        return BothSides(*rows)
 
     def start(self, state: State, whole: BothSides, config: Config) -> AlsState:
         params = state.params

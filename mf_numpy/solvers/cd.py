@@ -99,20 +99,20 @@ class CdEngine:
 
     def load(self, train: Ratings, config: Config) -> TwoOrders:
         w_u, w_i = penalty_weights(train, config)
-        by_user = train.csr
-        starts = counting.begins(train.item_counts)
+        begins, starts = counting.begins(train.user_counts), counting.begins(train.item_counts)
+        items = counting.deal(train.users, begins, train.items, np.empty(len(train), _index(train.n_items)))
         # From the order by user to that by item.
-        order = counting.order(by_user.indices, starts)
-        users = np.empty(len(train), _index(train.n_users))
-        counting.deal(by_user.indices, starts, by_user.arranged(train.users), users)
-        items = by_user.indices.astype(_index(train.n_items))
+        order = counting.order(items, starts)
+        rows = np.repeat(np.arange(train.n_users, dtype=np.int32), train.user_counts)
+        users = counting.deal(items, starts, rows, np.empty(len(train), _index(train.n_users)))
+        del rows
         sides: list[Side] = []
-        for indptr, others, weights in ((by_user.indptr, items, w_u), (starts, users, w_i)):
+        for indptr, others, weights in ((begins, items, w_u), (starts, users, w_i)):
             ridge = len(train) * config.reg * weights
             e = aligned_empty((len(train),), config.numpy_dtype)
             sides.append(Side(indptr, others, _bounds(indptr), weights, ridge, e))
         values = np.empty(len(train), config.numpy_dtype)
-        counting.deal(train.users, by_user.indptr, train.values, values)
+        counting.deal(train.users, begins, train.values, values)
         return TwoOrders(sides[0], sides[1], values, order)
 
     def start(self, state: State, whole: TwoOrders, config: Config) -> CdState:
