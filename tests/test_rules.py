@@ -118,6 +118,21 @@ def _same(a: Memory | None, b: Memory | None) -> bool:
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", FITTERS)
+def test_a_result_stays_as_it_is_when_a_run_goes_on_from_it(small: Split, name: str, rule: str) -> None:
+    config = Config(n_factors=3, n_epochs=1, lr=0.05, **RULES[rule])
+    part = FITTERS[name](small.train, config)
+    assert part.state.memory is not None
+    before = part.state.memory.copy()
+    FITTERS[name](small.train, replace(config, n_epochs=2), resume=part)
+    assert _same(part.state.memory, before)
+    # One that shared its arrays would have moved with them.
+    for mine, copied in ((part.state.memory.velocity, before.velocity), (part.state.memory.second, before.second)):
+        for key, x in (mine or {}).items():
+            assert copied is not None and not np.shares_memory(x, copied[key])
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_a_run_begun_by_hand_goes_on_in_torch_and_back(small: Split, rule: str) -> None:
     config = Config(n_factors=3, n_epochs=6, lr=0.05, dtype="float64", batch_size=700, **RULES[rule])
     straight = mf_numpy.fit(small.train, config)
