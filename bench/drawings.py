@@ -144,10 +144,10 @@ def _path(theta: Array, form: str, beta: float, lr: float, steps: int) -> Array:
     """(steps + 1, 2) points of the user's factors; the items stay where they are."""
     params, batch, config, _ = _bowl()
     config = replace(config, momentum=beta, momentum_form=form)  # type: ignore[arg-type]
-    here, velocity, out = theta, None, [theta]
+    here, memory, out = theta, None, [theta]
     for _ in range(steps):
         g = gradient(Params(here[None], params.Q), batch, config).gradient["P"]
-        moved, velocity = update({"P": here[None]}, velocity, {"P": g}, lr, config)
+        moved, memory = update({"P": here[None]}, memory, {"P": g}, lr, config)
         here = moved["P"][0]
         out.append(here)
     return np.array(out)

@@ -134,5 +134,5 @@ def _evaluation(data: Tensors, squared_error: float, params: Params, batch: Batc
 
 def _step(state: State, seen: Evaluation, config: Config) -> State:
     lr = config.lr_at(state.epoch + 1)
-    moved, velocity = optim.update(state.params.tensors(), state.velocity, seen.gradient, lr, config)
-    return replace(state, params=state.params.with_tensors(moved), velocity=velocity, evaluation=seen)
+    moved, memory = optim.update(state.params.tensors(), state.memory, seen.gradient, lr, config)
+    return replace(state, params=state.params.with_tensors(moved), memory=memory, evaluation=seen)

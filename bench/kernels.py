@@ -122,8 +122,8 @@ def call_of(kernel: str, train: Ratings, config: Config) -> Callable[[], object]
     if kernel == "gradient":
         return lambda: kernels.gradient(params, batch, config, room)
     tensors, slopes = params.tensors(), kernels.gradient(params, batch, config, room).gradient
-    velocity = kernels.update(tensors, None, slopes, 1e-30, config)
-    return lambda: kernels.update(tensors, velocity, slopes, 1e-30, config)
+    memory = kernels.update(tensors, None, slopes, 1e-30, config)
+    return lambda: kernels.update(tensors, memory, slopes, 1e-30, config)
 
 
 def timed(train: Ratings, config: Config, threads: tuple[int, ...], samples: int) -> Iterator[Json]:

@@ -1,6 +1,7 @@
-"""Adam by hand, with weight decay inside the gradient or outside it (Eq. 10, 11): the two are not the same.
+"""Adam by hand, with weight decay inside the gradient or outside it (Eq. 10, 11), which are not the same; and AdaGrad.
 
-For the derivation and its checks: `fit` trains with the rules of `optim`.
+In a fit the penalty is a part of J, so that its gradient is inside: `optim` trains with Eq. 10 and 30, and not with
+Eq. 11, which comes to rest where ∇J is not 0.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mf_numpy.ratings import Array
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+"""β₁, β₂ and ε of Eq. 10, as Kingma and Ba recommend them; those of ``torch.optim.Adam``."""
+
+FLOOR = 1e-10
+"""ε of Eq. 30, which keeps it from dividing 0 by 0, in the unit of a gradient; that of ``torch.optim.Adagrad``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +34,9 @@ def adam(
     grad: Array,
     lr: float,
     *,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
+    beta1: float = BETA1,
+    beta2: float = BETA2,
+    eps: float = EPS,
     decay: float = 0.0,
     decoupled: bool = False,
 ) -> tuple[Array, Moments]:
@@ -53,3 +60,13 @@ def adam(
     second = beta2 * old.second + (1 - beta2) * grad**2
     mean, spread = first / (1 - beta1**steps), np.sqrt(second / (1 - beta2**steps))
     return theta - lr * mean / (spread + eps), Moments(first, second, steps)  # Eq. 10
+
+
+def adagrad(theta: Array, sums: Array | None, grad: Array, lr: float) -> tuple[Array, Array]:
+    """One step of AdaGrad (Duchi, Hazan and Singer 2011): (new θ, new h), nothing in place; the shapes are one.
+
+    Args:
+        sums: h, what the last step returned; None before the first.
+    """
+    sums = grad**2 if sums is None else sums + grad**2  # Eq. 30
+    return theta - lr * grad / (np.sqrt(sums) + FLOOR), sums  # Eq. 30

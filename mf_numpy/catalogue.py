@@ -1,13 +1,15 @@
 """The faults that the checks must reject: each a line of the real source, as somebody gets it wrong.
 
 In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
-minimiser, gauge and start, batches and epochs, ratings and ids; then single ratings (`mf_numpy.catalogue_sgd`)
-and the solvers that go where a gradient is zero (`mf_numpy.catalogue_solvers`).
+minimiser, gauge and start, batches and epochs, ratings and ids; then Adam and AdaGrad (`mf_numpy.catalogue_rules`),
+single ratings (`mf_numpy.catalogue_sgd`) and the solvers that go where a gradient is zero
+(`mf_numpy.catalogue_solvers`).
 """
 
 from __future__ import annotations
 
 from mf_numpy.catalogue_gradient import GRADIENT
+from mf_numpy.catalogue_rules import RULES
 from mf_numpy.catalogue_sgd import SGD
 from mf_numpy.catalogue_solvers import SOLVERS
 from mf_numpy.faults import Fault
@@ -32,9 +34,9 @@ _UPDATES = (
     Fault(
         name="lr-inside-the-velocity",
         function="mf_numpy.engine:NumpyEngine.step",
-        right="moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)",
+        right="moved, memory = update(tensors, state.memory, seen.gradient, lr, config)",
         wrong="scaled = {name: lr * g for name, g in seen.gradient.items()}\n"
-        "moved, velocity = update(tensors, state.velocity, scaled, 1.0, config)",
+        "moved, memory = update(tensors, state.memory, scaled, 1.0, config)",
         origin="Sutskever's v ← βv - ηg, θ ← θ + v: the same path until η changes; then the past has the wrong scale.",
         caught_by=("trajectories", "unrolled velocity", "velocity at rest"),
     ),
@@ -57,9 +59,9 @@ _UPDATES = (
     Fault(
         name="decoupled-decay",
         function="mf_numpy.engine:NumpyEngine.step",
-        right="moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)",
+        right="moved, memory = update(tensors, state.memory, seen.gradient, lr, config)",
         wrong="data = gradient(state.params, batch, replace(config, reg=0.0)).gradient\n"
-        "moved, velocity = update(tensors, state.velocity, data, lr, config)\n"
+        "moved, memory = update(tensors, state.memory, data, lr, config)\n"
         "moved = {name: theta - lr * (seen.gradient[name] - data[name]) for name, theta in moved.items()}",
         origin="Shrinking θ beside the step is L2 in plain gradient descent (Eq. 9), and no longer under momentum.",
         caught_by=("trajectories", "unrolled velocity", "velocity at rest"),
@@ -210,8 +212,8 @@ _EPOCHS = (
     Fault(
         name="validation-in-the-mean",
         function="mf_numpy.train:run",
-        right="point = _copied(resume.state) if resume else init(train, config)",
-        wrong="point = _copied(resume.state) if resume else init(train, config)\n"
+        right="point = resume.state.copy() if resume else init(train, config)",
+        wrong="point = resume.state.copy() if resume else init(train, config)\n"
         "if valid is not None and not resume:\n"
         "    mean = float(np.concatenate([train.values, valid.values]).mean())\n"
         "    point = replace(point, params=replace(point.params, mu=mean))",
@@ -228,9 +230,9 @@ _EPOCHS = (
     ),
     Fault(
         name="velocity-lost",
-        function="mf_numpy.train:_copied",
-        right="velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}",
-        wrong="velocity = None",
+        function="mf_numpy.engine:State.copy",
+        right="return State(self.params.copy(), None if self.memory is None else self.memory.copy(), self.epoch)",
+        wrong="return State(self.params.copy(), None, self.epoch)",
         origin="A checkpoint that holds the parameters and not the optimiser's state starts again from rest.",
         caught_by=("resumed run", "velocity at rest"),
     ),
@@ -279,5 +281,6 @@ _RATINGS = (
     ),
 )
 
-FAULTS = {fault.name: fault for fault in (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *SGD, *SOLVERS)}
+_ALL = (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *RULES, *SGD, *SOLVERS)
+FAULTS = {fault.name: fault for fault in _ALL}
 """By name."""

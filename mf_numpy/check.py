@@ -18,6 +18,7 @@ from mf_numpy.config import Config
 from mf_numpy.engine import Engine, NumpyEngine, State
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import objective
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array, Ratings
 
 GRADIENT_TOLERANCE = 1e-12
@@ -148,13 +149,15 @@ def observe(state: State, batch: Batch, config: Config, backend: str = "numpy") 
         predict = kernels.predict if backend == "numba" else model.predict
         errors = losses.residual(predict(state.params, batch.users, batch.items), batch.values, config)
     seen = {"objective": np.array(state.evaluation.objective), "E": errors}
-    return seen | by_name(state.evaluation.gradient, state.velocity, state.params.tensors())
+    return seen | by_name(state.evaluation.gradient, state.memory, state.params.tensors())
 
 
-def by_name(gradient: Tensors, velocity: Tensors | None, params: Tensors) -> dict[str, Array]:
-    """The tensors of one step under the names that the table shows."""
+def by_name(gradient: Tensors, memory: Memory | None, params: Tensors) -> dict[str, Array]:
+    """The tensors of one step under the names that the table shows; what stands for a velocity is called one."""
     seen = {f"gradient {name}": g for name, g in gradient.items()}
-    seen |= {f"velocity {name}": v for name, v in (velocity or {}).items()}
+    if memory is not None:
+        seen |= {f"velocity {name}": v for name, v in memory.velocity.items()}
+        seen |= {f"second {name}": s for name, s in (memory.second or {}).items()}
     return seen | params
 
 
@@ -165,7 +168,7 @@ ENGINES: Mapping[str, tuple[Engine[Any], Observe]] = {
 
 
 def trajectory_configs() -> Iterator[tuple[str, Config]]:
-    """Every optimiser in both models and penalties, each with a learning rate that halves midway."""
+    """Every form of momentum in both models and penalties, and the other rules; η halves midway."""
     forms = {"gradient descent": ("ema", 0.0), "ema": ("ema", 0.9), "heavy ball": ("heavy_ball", 0.8)}
     for name, (form, beta) in (forms | {"nesterov": ("nesterov", 0.8)}).items():
         for kind, penalty in (("plain", "total"), ("biased", "per_rating")):
@@ -183,6 +186,14 @@ def trajectory_configs() -> Iterator[tuple[str, Config]]:
                 n_factors=2, dtype="float64", init_scale=0.5, n_epochs=N_STEPS, lr_schedule=((N_STEPS // 2, 0.5),),
             )  # fmt: skip
             yield "nesterov, biased, per_rating, pseudo-Huber", huber
+    for rule, kind, penalty in (("adam", "biased", "per_rating"), ("adagrad", "plain", "total")):
+        yield (
+            f"{rule}, {kind}, {penalty}",
+            Config(
+                model=kind, penalty=penalty, step_rule=rule, n_factors=2, lr=0.1, reg=0.02, dtype="float64",  # type: ignore[arg-type]
+                init_scale=0.5, n_epochs=N_STEPS, lr_schedule=((N_STEPS // 2, 0.5),),
+            ),
+        )  # fmt: skip
 
 
 def check_gradients(methods: Mapping[str, Method] = METHODS) -> list[Check]:

@@ -49,11 +49,15 @@ def fit(
     base = RECIPES[choose("recipe", recipe or default_recipe, RECIPES)]
     config = base.config if earlier is None else earlier.config
     given = _given(settings)
-    if given.get("solver", config.solver) != config.solver:
+    before = config.solver, config.step_rule
+    solver = given.get("solver", config.solver)
+    rule = given.get("step_rule", config.step_rule if solver == config.solver else "momentum")
+    if (solver, rule) != before:
         if earlier is not None:
-            raise ConfigError(f"cannot resume: solver was {config.solver!r} and is now {given['solver']!r}; keep it")
+            name, was, now = ("solver", before[0], solver) if solver != before[0] else ("step_rule", before[1], rule)
+            raise ConfigError(f"cannot resume: {name} was {was!r} and is now {now!r}; keep it")
         # Another solver's learning rate, momentum and number of epochs mean nothing to this one.
-        config = config.with_solver(given["solver"])
+        config = config.with_solver(solver, rule)
     config = replace(config, **given)
     first = 0 if earlier is None else earlier.state.epoch
     if earlier is not None and first >= config.n_epochs:

@@ -18,7 +18,7 @@ Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
 LossName = Literal["squared", "pseudo_huber"]
 Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
-StepRule = Literal["momentum", "adagrad"]
+StepRule = Literal["momentum", "adam", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gd": {"n_epochs": 100, "lr": 50.0, "lr_decay": 1.0, "momentum": 0.9},
@@ -29,8 +29,12 @@ SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a setting is when it is not given, where that depends on the solver."""
 
-ADAGRAD_DEFAULTS: Mapping[str, Any] = {"lr": 0.05, "lr_decay": 1.0}
-"""Those of ``step_rule="adagrad"``, whose steps shrink by themselves."""
+RULE_DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("gd", "adam"): {"lr": 0.01, "momentum": 0.0},
+    ("gd", "adagrad"): {"lr": 0.1, "momentum": 0.0},
+    ("sgd", "adagrad"): {"lr": 0.05, "lr_decay": 1.0},
+}
+"""Those of a solver with a step rule other than momentum, whose steps have about the length η; all there are."""
 
 STEPS_OF_THEIR_OWN = ("als", "cd", "lbfgs")
 """Solvers that find how far to go by themselves: lr is 1, the whole step, and there is no momentum."""
@@ -75,16 +79,20 @@ class Config:
     n_epochs: int = _setting(None, "passes over the training ratings; by default 100, for sgd 50, for als and cd 15")
     lr: float = _setting(
         None,
-        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch, for sgd 0.01 "
-        "(adagrad 0.05); the others find their own",
+        "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch (adam 0.01, "
+        "adagrad 0.1), for sgd 0.01 (adagrad 0.05); the others find their own",
     )
     reg: float = _setting(0.05, "λ, the weight of the squared norms in Eq. 2")
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
-    momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd, else 0")
+    momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd without another step rule, else 0")
     momentum_form: MomentumForm = _setting(
         "ema", "ema is the post's v ← βv + (1-β)g; heavy_ball and nesterov add g whole"
     )
-    step_rule: StepRule = _setting("momentum", "of sgd: the velocity's steps, or adagrad's, which shrink by coordinate")
+    step_rule: StepRule = _setting(
+        "momentum",
+        "the velocity's steps, or each number's by the size of its own gradients: of late (adam, of gd; β₁ = 0.9, "
+        "β₂ = 0.999), or of all so far (adagrad, of gd and sgd)",
+    )
     cg_steps: int | None = _setting(
         None,
         "of als: conjugate-gradient steps for each row, from where it is; by default rows are solved exactly, by "
@@ -120,7 +128,7 @@ class Config:
             ("step_rule", StepRule),
         ):
             choose(name, getattr(self, name), get_args(allowed))
-        defaults = {**SOLVER_DEFAULTS[self.solver], **(ADAGRAD_DEFAULTS if self.step_rule == "adagrad" else {})}
+        defaults = {**SOLVER_DEFAULTS[self.solver], **RULE_DEFAULTS.get((self.solver, self.step_rule), {})}
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
@@ -154,6 +162,7 @@ class Config:
             raise ConfigError(
                 "init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'"
             )
+        self._check_rule()
         if self.momentum_form == "nesterov" and self.momentum == 0:
             raise ConfigError("momentum_form is 'nesterov' with momentum 0; give a momentum above 0, such as 0.9")
         self._check_solver()
@@ -162,12 +171,23 @@ class Config:
             _whole("an epoch of lr_schedule", epoch, 1)
             _number("a factor of lr_schedule", factor, above=0.0)
 
+    def _check_rule(self) -> None:
+        rule = self.step_rule
+        if rule == "momentum":
+            return
+        solvers = [solver for solver, other in RULE_DEFAULTS if other == rule]
+        if self.solver not in solvers:
+            ways = " or ".join(f"solver={solver!r}" for solver in solvers)
+            raise ConfigError(f"step_rule is {rule!r} with solver {self.solver!r}; use {ways}")
+        if self.momentum:
+            raise ConfigError(f"step_rule is {rule!r} with momentum {self.momentum:g}; leave one of them out")
+        if self.momentum_form != "ema":
+            raise ConfigError(f"step_rule is {rule!r} with momentum_form {self.momentum_form!r}; leave one of them out")
+
     def _check_solver(self) -> None:
         solver = self.solver
         if solver != "gd" and self.batch_size is not None:
             raise ConfigError(f"batch_size is {self.batch_size} with solver {solver!r}; leave it out, or take 'gd'")
-        if self.step_rule == "adagrad" and solver != "sgd":
-            raise ConfigError(f"step_rule is 'adagrad' with solver {solver!r}; use solver='sgd'")
         if solver in STEPS_OF_THEIR_OWN:
             for name, value, only in (
                 ("lr", self.lr, 1.0),
@@ -192,13 +212,11 @@ class Config:
         ):
             if given != default and solver != owner:
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
-        if self.step_rule == "adagrad" and self.momentum:
-            raise ConfigError(f"step_rule is 'adagrad' with momentum {self.momentum:g}; leave one of them out")
 
-    def with_solver(self, solver: Solver) -> Config:
-        """The same model, objective and start with another solver, at that solver's defaults."""
+    def with_solver(self, solver: Solver, step_rule: StepRule = "momentum") -> Config:
+        """The same model, objective and start with another solver or step rule, at the defaults of the two."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_STEPS, "solver")}
-        return Config(**kept, solver=solver)
+        return Config(**kept, solver=solver, step_rule=step_rule)
 
     @property
     def start_scale(self) -> float:

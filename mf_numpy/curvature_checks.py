@@ -109,7 +109,7 @@ def edge_of_stability(ways: Ways) -> list[Check]:
         config = _momentum(form, beta)
         for factor, grows in ((0.98, False), (1.02, True)):
             tensors: Tensors = {"P": np.ones((1, 1))}
-            speed: Tensors | None = None
+            speed: optim.Memory | None = None
             sizes = []
             for _ in range(2000):
                 bound = factor * curvature.max_lr(bend, config)

@@ -15,6 +15,7 @@ from mf_numpy.errors import choose
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Ratings
 
 Backend = Literal["loops", "numpy", "numba"]
@@ -28,17 +29,26 @@ class State:
 
     Attributes:
         params: the parameters.
-        velocity: one array a parameter (Eq. 12, 13), or None before the first step and without momentum.
+        memory: what the step rule keeps (Eq. 10, 12, 13, 30), or None before the first step and without momentum.
         epoch: epochs finished.
         evaluation: what the last step saw before it moved: objective, squared error and gradient.
         room: the backend's scratch arrays.
     """
 
     params: Params
-    velocity: Tensors | None = None
+    memory: Memory | None = None
     epoch: int = 0
     evaluation: Evaluation | None = None
     room: Any = None
+
+    @property
+    def velocity(self) -> Tensors | None:
+        """The velocities of `memory`, or what stands in their place; None where it is None."""
+        return None if self.memory is None else self.memory.velocity
+
+    def copy(self) -> State:
+        """The same point in arrays of its own, without what the last step saw."""
+        return State(self.params.copy(), None if self.memory is None else self.memory.copy(), self.epoch)
 
 
 class Engine(Protocol[S]):
@@ -115,13 +125,13 @@ class NumpyEngine:
         with np.errstate(over="ignore", invalid="ignore"):
             if self.backend == "numba":
                 seen = kernels.gradient(state.params, batch, config, state.room)
-                velocity = kernels.update(tensors, state.velocity, seen.gradient, lr, config)
-                return replace(state, velocity=velocity, evaluation=seen)
+                memory = kernels.update(tensors, state.memory, seen.gradient, lr, config)
+                return replace(state, memory=memory, evaluation=seen)
             gradient: Callable[..., Evaluation] = loops.gradient if self.backend == "loops" else gradients.gradient
             update = loops.update if self.backend == "loops" else optim.update
             seen = gradient(state.params, batch, config)
-            moved, velocity = update(tensors, state.velocity, seen.gradient, lr, config)
-        return replace(state, params=state.params.with_tensors(moved), velocity=velocity, evaluation=seen)
+            moved, memory = update(tensors, state.memory, seen.gradient, lr, config)
+        return replace(state, params=state.params.with_tensors(moved), memory=memory, evaluation=seen)
 
     def seen(self, state: State) -> tuple[float, float]:
         assert state.evaluation is not None
@@ -134,5 +144,4 @@ class NumpyEngine:
         return None
 
     def export(self, state: State) -> State:
-        velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}
-        return State(state.params.copy(), velocity, state.epoch)
+        return state.copy()

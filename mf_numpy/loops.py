@@ -1,4 +1,4 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 12 to 14 and 17 in plain Python, one rating and one factor at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17 and 30 in plain Python, one number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -10,10 +10,12 @@ import math
 
 import numpy as np
 
+from mf_numpy.adaptive import BETA1, BETA2, EPS, FLOOR
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array
 
 
@@ -84,9 +86,11 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
 
 
 def update(
-    tensors: Tensors, old: Tensors | None, grads: Tensors, lr: float, config: Config
-) -> tuple[Tensors, Tensors | None]:
+    tensors: Tensors, old: Memory | None, grads: Tensors, lr: float, config: Config
+) -> tuple[Tensors, Memory | None]:
     """The same as `mf_numpy.optim.update`, one number at a time."""
+    if config.step_rule != "momentum":
+        return _by_size(tensors, old, grads, lr, config)
     beta = config.momentum
     new = {name: theta.copy() for name, theta in tensors.items()}
     speed = {name: np.zeros_like(theta) for name, theta in tensors.items()}
@@ -96,13 +100,34 @@ def update(
             if old is None:
                 v = g
             elif config.momentum_form == "ema":
-                v = beta * float(old[name][at]) + (1.0 - beta) * g  # Eq. 12
+                v = beta * float(old.velocity[name][at]) + (1.0 - beta) * g  # Eq. 12
             else:
-                v = beta * float(old[name][at]) + g  # Eq. 13
+                v = beta * float(old.velocity[name][at]) + g  # Eq. 13
             speed[name][at] = v
             if config.momentum == 0:
                 v = g
             elif config.momentum_form == "nesterov":
                 v = g + beta * v  # Eq. 14
             theta[at] = float(theta[at]) - lr * v
-    return new, speed if config.momentum else None
+    return new, Memory(speed) if config.momentum else None
+
+
+def _by_size(tensors: Tensors, old: Memory | None, grads: Tensors, lr: float, config: Config) -> tuple[Tensors, Memory]:
+    """Adam (Eq. 10) and AdaGrad (Eq. 30), which divide each number's step by the size of its own gradients."""
+    new, first, second = ({name: theta.copy() for name, theta in tensors.items()} for _ in range(3))
+    steps = 1 if old is None else old.steps + 1
+    for name, theta in new.items():
+        for at in np.ndindex(*theta.shape):
+            g = float(grads[name][at])
+            m = 0.0 if old is None else float(old.velocity[name][at])
+            if config.step_rule == "adagrad":
+                h = m + g * g  # Eq. 30
+                first[name][at] = h
+                theta[at] = float(theta[at]) - lr * g / (math.sqrt(h) + FLOOR)  # Eq. 30
+                continue
+            s = 0.0 if old is None or old.second is None else float(old.second[name][at])
+            m, s = BETA1 * m + (1.0 - BETA1) * g, BETA2 * s + (1.0 - BETA2) * g * g  # Eq. 10
+            first[name][at], second[name][at] = m, s
+            size = math.sqrt(s / (1.0 - BETA2**steps)) + EPS
+            theta[at] = float(theta[at]) - lr * m / (1.0 - BETA1**steps) / size  # Eq. 10
+    return new, Memory(first) if config.step_rule == "adagrad" else Memory(first, second, steps)

@@ -19,6 +19,7 @@ from mf_numpy.config import Config
 from mf_numpy.engine import Engine, NumpyEngine, State
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array, Ratings
 
 Moves = Callable[[Config, Array, list[Array], list[float]], list[tuple[Array, Array]]]
@@ -44,22 +45,22 @@ class Way:
 Ways = Mapping[str, Way]
 
 
-def _moves_by(update: Callable[..., tuple[Tensors, Tensors | None]]) -> Moves:
+def _moves_by(update: Callable[..., tuple[Tensors, Memory | None]]) -> Moves:
     def moves(config: Config, theta: Array, grads: list[Array], lrs: list[float]) -> list[tuple[Array, Array]]:
         tensors: Tensors = {"P": theta.copy()}
-        velocity: Tensors | None = None
+        memory: Memory | None = None
         seen = []
         for g, lr in zip(grads, lrs, strict=True):
-            tensors, velocity = update(tensors, velocity, {"P": g}, lr, config)
-            seen.append((tensors["P"].copy(), (velocity or {"P": g})["P"].copy()))
+            tensors, memory = update(tensors, memory, {"P": g}, lr, config)
+            seen.append((tensors["P"].copy(), (memory.velocity if memory else {"P": g})["P"].copy()))
         return seen
 
     return moves
 
 
 def _in_place(
-    tensors: Tensors, old: Tensors | None, grads: Tensors, lr: float, config: Config
-) -> tuple[Tensors, Tensors | None]:
+    tensors: Tensors, old: Memory | None, grads: Tensors, lr: float, config: Config
+) -> tuple[Tensors, Memory | None]:
     return tensors, kernels.update(tensors, old, grads, lr, config)
 
 

@@ -281,17 +281,20 @@ def two_sides(ways: Ways) -> list[Check]:
 def resumed_run(ways: Ways) -> list[Check]:
     """A run that stops and is resumed is the straight run, bit for bit."""
     worst = Worst(0.0)
-    for form, beta in FORMS.items():
-        for size in (None, 15):
-            ratings, _, config = problem(
-                9, n_epochs=5, lr=0.3, lr_decay=0.9, momentum=beta, momentum_form=form, batch_size=size
-            )
-            for name, way in ways.items():
-                straight = train.run(way.engine, ratings, config)
-                part = train.run(way.engine, ratings, replace(config, n_epochs=2))
-                resumed = train.run(way.engine, ratings, config, resume=part)
-                where = f"{form}, {'full batch' if size is None else f'batches of {size}'}"
-                worst.see_all(name, _end(resumed), _end(straight), where)
+    forms: list[tuple[str, dict[str, Any], int | None]] = [
+        (form, {"momentum": beta, "momentum_form": form, "lr": 0.3}, size)
+        for form, beta in FORMS.items()
+        for size in (None, 15)
+    ]
+    rules = [(rule, {"step_rule": rule, "lr": 0.1}, 15) for rule in ("adam", "adagrad")]
+    for label, settings, size in forms + rules:
+        ratings, _, config = problem(9, n_epochs=5, lr_decay=0.9, batch_size=size, **settings)
+        for name, way in ways.items():
+            straight = train.run(way.engine, ratings, config)
+            part = train.run(way.engine, ratings, replace(config, n_epochs=2))
+            resumed = train.run(way.engine, ratings, config, resume=part)
+            where = f"{label}, {'full batch' if size is None else f'batches of {size}'}"
+            worst.see_all(name, _end(resumed), _end(straight), where)
     return worst.checks()
 
 

@@ -3,7 +3,8 @@
 Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 
 - ``params.P`` (m, K), ``params.Q`` (n, K) and, in the biased model, ``params.b`` (m,), ``params.c`` (n,);
-- ``velocity.*``, in the same shapes, when there is a velocity;
+- ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
+- ``second.*``, in the same shapes, Adam's running means of g²;
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
 - ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
 - ``seen.indptr`` (m + 1,) int64 and ``seen.indices`` (N,), the items that each user rated.
@@ -30,6 +31,7 @@ from mf_numpy.config import Config
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError, FileFormatError, nearest
 from mf_numpy.model import Params, Tensors
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array, IdMap, Layout
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
 
@@ -137,8 +139,10 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     tensors = _prefixed("params", result.params.tensors())
     if not _same(result.params, state.params):
         tensors |= _prefixed("last", state.params.tensors())
-    if state.velocity is not None:
-        tensors |= _prefixed("velocity", state.velocity)
+    memory = state.memory
+    if memory is not None:
+        tensors |= _prefixed("velocity", memory.velocity)
+        tensors |= _prefixed("second", memory.second or {})
     for name, ids in (("user_ids", catalogue.user_ids), ("item_ids", catalogue.item_ids)):
         tensors |= _pack_text(name, ids.raw) if ids.is_text else {name: ids.raw}
     if catalogue.titles is not None:
@@ -157,6 +161,8 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
         "scale": catalogue.scale,
         "epoch": state.epoch,
     }
+    if memory is not None and memory.steps:
+        facts["steps"] = memory.steps
     metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
     # safetensors writes the memory behind an array as it lies there, strides or not.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
@@ -269,11 +275,11 @@ class _Unpacker:
         if config.model == "biased":
             shapes |= {"b": (len(users),), "c": (len(items),)}
         params = Params(**self.group("params", shapes, config), mu=mu)
-        last, velocity = params, None
+        last, memory = params, None
         if self.has("last"):
             last = Params(**self.group("last", shapes, config), mu=mu)
         if self.has("velocity"):
-            velocity = self.group("velocity", shapes, config)
+            memory = self.memory(shapes, config)
         titles = self.text("titles") if "titles.bytes" in self.tensors else None
         if titles is not None and len(titles) != len(items):
             raise FileFormatError(f"is damaged: {len(titles)} titles for {len(items)} items")
@@ -298,7 +304,7 @@ class _Unpacker:
             self.fact("backend"),
             self.fact("device"),
             catalogue,
-            State(last, velocity, epoch),
+            State(last, memory, epoch),
             # Files of earlier versions have none.
             json.loads(self.metadata.get("details", "{}")),
         )
@@ -323,6 +329,12 @@ class _Unpacker:
 
     def group(self, prefix: str, shapes: dict[str, tuple[int, ...]], config: Config) -> Tensors:
         return {name: self.tensor(f"{prefix}.{name}", config.numpy_dtype, shape) for name, shape in shapes.items()}
+
+    def memory(self, shapes: dict[str, tuple[int, ...]], config: Config) -> Memory:
+        velocity = self.group("velocity", shapes, config)
+        if config.step_rule != "adam":
+            return Memory(velocity)
+        return Memory(velocity, self.group("second", shapes, config), int(self.fact("steps")))
 
     def ids(self, name: str) -> IdMap:
         return IdMap(self.text(name) if f"{name}.bytes" in self.tensors else self.tensor(name, np.int64))

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 import numba
 import numpy as np
 
-from mf_numpy import check, curvature_checks, properties, safeguards, sgd_checks, solution_checks, solver_checks
+from mf_numpy import (
+    check,
+    curvature_checks,
+    properties,
+    rule_checks,
+    safeguards,
+    sgd_checks,
+    solution_checks,
+    solver_checks,
+)
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
 from mf_numpy.faults import Fault
@@ -41,6 +50,10 @@ CHECKS: Mapping[str, NamedCheck] = {
     "spectral radius": curvature_checks.spectral_radius,
     "Adam by hand": curvature_checks.adam_by_hand,
     "Adam's scale": curvature_checks.adam_scale,
+    "even steps": rule_checks.even_steps,
+    "unrolled moments": rule_checks.unrolled_moments,
+    "moments at rest": rule_checks.moments_at_rest,
+    "batches by hand": rule_checks.batches_by_hand,
     "gauge freedom": solution_checks.gauge_freedom,
     "gauge group": solution_checks.gauge_group,
     "nuclear norm": solution_checks.nuclear_norm,

@@ -147,7 +147,7 @@ def path(rule: str, begin: tuple[float, float], rating: float, config: Config, n
     config = replace(config, momentum_form=form, momentum=config.momentum if with_momentum else 0.0)
     batch = full_batch(Ratings.of_indices([0], [0], [rating]), config)
     tensors: Tensors = {"P": np.array([[begin[0]]]), "Q": np.array([[begin[1]]])}
-    velocity: Tensors | None = None
+    memory: optim.Memory | None = None
     points, losses = [], []
     for _ in range(n_steps + 1):
         seen = gradients.gradient(Params(tensors["P"], tensors["Q"]), batch, config)
@@ -155,7 +155,7 @@ def path(rule: str, begin: tuple[float, float], rating: float, config: Config, n
         losses.append(seen.objective)
         if not seen.objective < 1e6:
             break
-        tensors, velocity = optim.update(tensors, velocity, seen.gradient, config.lr, config)
+        tensors, memory = optim.update(tensors, memory, seen.gradient, config.lr, config)
     return Path(np.array(points), np.array(losses))
 
 
@@ -208,7 +208,7 @@ def departures(at: Minimum, config: Config, lr: float, n_steps: int) -> Array:
     push = 1e-6
     start = at.params.tensors()
     tensors = {name: theta + push * at.steepest[name] for name, theta in start.items()}
-    velocity: Tensors | None = None
+    memory: optim.Memory | None = None
     out = np.full(n_steps + 1, np.inf)
     for step in range(n_steps + 1):
         out[step] = _length({name: tensors[name] - theta for name, theta in start.items()}) / push
@@ -216,7 +216,7 @@ def departures(at: Minimum, config: Config, lr: float, n_steps: int) -> Array:
             out[step:] = np.inf
             break
         grads = kernels.gradient(at.params.with_tensors(tensors), at.batch, at.config).gradient
-        tensors, velocity = optim.update(tensors, velocity, grads, lr, config)
+        tensors, memory = optim.update(tensors, memory, grads, lr, config)
     return out
 
 

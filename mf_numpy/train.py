@@ -30,7 +30,7 @@ _PAIRS_AT_ONCE = 1 << 18
 
 
 def init(train: Ratings, config: Config) -> State:
-    """The trajectory's first point: drawn parameters (Eq. 25), no velocity, epoch 0."""
+    """The trajectory's first point: drawn parameters (Eq. 25), no memory, epoch 0."""
     return State(model.start(train, config))
 
 
@@ -83,7 +83,7 @@ def run(
     first = resume.state.epoch if resume else 0
     best = State(resume.params, epoch=_best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
-    point = _copied(resume.state) if resume else init(train, config)
+    point = resume.state.copy() if resume else init(train, config)
     state = engine.start(point, whole, config)
     # Most engines have gone on to a copy of their own.
     del point
@@ -149,11 +149,6 @@ def _catalogue(train: Ratings) -> Catalogue:
     except KeyboardInterrupt:
         # All epochs are done: what they learned is worth this last second.
         return Catalogue.of(train)
-
-
-def _copied(state: State) -> State:
-    velocity = None if state.velocity is None else {name: v.copy() for name, v in state.velocity.items()}
-    return State(state.params.copy(), velocity, state.epoch)
 
 
 def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) -> tuple[S, EpochRecord]:

@@ -42,6 +42,14 @@ class Where:
             group=BACKEND_GROUP, negative="", help="Let CUDA round the factors of dense float32 products to 10 bits."
         ),
     ] = False
+    sparse_grad: Annotated[
+        bool,
+        Parameter(
+            group=BACKEND_GROUP,
+            negative="",
+            help="Of a gradient keep the rows of the mini-batch alone; for per_rating, and plain or adagrad steps.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

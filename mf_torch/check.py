@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mf_numpy import adaptive, check
 from mf_numpy import batch as by_hand
+from mf_numpy import check
 from mf_numpy import curvature as by_hand_curvature
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Case
@@ -21,13 +21,13 @@ from mf_numpy.objective import Evaluation
 from mf_numpy.properties import FORMS, WAYS, Way, Ways, Worst, problem
 from mf_numpy.ratings import Array
 from mf_numpy.suite import CHECKS, Suite
-from mf_torch import paths
+from mf_torch import paths, rule_checks
 from mf_torch.batch import Batch, to_device
 from mf_torch.curvature import hessian_vector
 from mf_torch.faults import TORCH_FAULTS
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import loss, objective
-from mf_torch.optim import set_lr, sgd, velocities
+from mf_torch.optim import memory, optimizer_of, set_lr
 from mf_torch.paths.base import ByGraph
 from mf_torch.train import TorchEngine, TorchState
 
@@ -41,7 +41,7 @@ def autograd(params: Params, batch: by_hand.Batch, config: Config, device: str =
 
 def gradients(module: MatrixFactorization) -> Tensors:
     """Copies of the parameters' ``grad`` by name."""
-    return {name: p.grad.cpu().numpy().copy() for name, p in module.named_parameters() if p.grad is not None}
+    return {name: p.grad.to_dense().cpu().numpy().copy() for name, p in module.named_parameters() if p.grad is not None}
 
 
 def residual(module: MatrixFactorization, batch: Batch, config: Config) -> Array:
@@ -56,8 +56,8 @@ def observe(state: TorchState, batch: Batch, config: Config) -> dict[str, Array]
     """The twin of `mf_numpy.check.observe`."""
     assert state.seen is not None
     seen = {"objective": np.array(float(state.seen.value)), "E": residual(state.module, batch, config)}
-    velocity = velocities(state.module, state.optimizer)
-    return seen | check.by_name(gradients(state.module), velocity, state.module.to_params().tensors())
+    kept = memory(state.module, state.optimizer)
+    return seen | check.by_name(gradients(state.module), kept, state.module.to_params().tensors())
 
 
 def evaluate(
@@ -73,14 +73,14 @@ def moves(config: Config, theta: Array, grads: list[Array], lrs: list[float]) ->
     """Parameter and velocity after each update by the optimiser of `config` with given gradients."""
     module = nn.Module()
     module.P = nn.Parameter(torch.tensor(theta))
-    optimizer = sgd(module, config)
+    optimizer = optimizer_of(module, config)
     seen = []
     for g, lr in zip(grads, lrs, strict=True):
         set_lr(optimizer, lr)
         module.P.grad = torch.tensor(g)
         optimizer.step()
-        speed = (velocities(module, optimizer) or {"P": g})["P"]
-        seen.append((module.P.detach().numpy().copy(), speed))
+        kept = memory(module, optimizer)
+        seen.append((module.P.detach().numpy().copy(), (kept.velocity if kept else {"P": g})["P"]))
     return seen
 
 
@@ -144,22 +144,6 @@ def by_weight_decay(ways: Ways) -> list[check.Check]:
         torch.optim.SGD(list(gold.values()), lr=0.1, weight_decay=2 * config.reg).step()
         expected = {key: theta.detach().numpy() for key, theta in gold.items()}
         worst.see_all(name, moved.params.tensors(), expected, "one step")
-    return worst.checks()
-
-
-def adam_of_torch(ways: Ways) -> list[check.Check]:
-    """Adam's steps are those of `torch.optim.Adam` and `AdamW` (Eq. 10, 11)."""
-    worst = Worst(1e-12)
-    rng = np.random.default_rng(32)
-    for decoupled, kind in ((False, torch.optim.Adam), (True, torch.optim.AdamW)):
-        theta, moments = rng.normal(size=4), None
-        p = torch.tensor(theta, requires_grad=True)
-        optimizer = kind([p], lr=0.1, weight_decay=0.3)
-        for t, g in enumerate(rng.normal(size=(6, 4))):
-            theta, moments = adaptive.adam(theta, moments, g, 0.1, decay=0.3, decoupled=decoupled)
-            p.grad = torch.tensor(g)
-            optimizer.step()
-            worst.see("adaptive", "θ", theta, p.detach().numpy(), f"{kind.__name__}, step {t + 1}")
     return worst.checks()
 
 
@@ -232,7 +216,10 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
             "torch.optim.SGD": by_torch_optim,
             "weight_decay": by_weight_decay,
             **(second if any(_twice(judged)) else {}),
-            "torch.optim.Adam": adam_of_torch,
+            "torch.optim.Adam": rule_checks.adam_of_torch,
+            "torch.optim.Adagrad": rule_checks.adagrad_of_torch,
+            "sparse gradients": rule_checks.sparse_gradients,
+            "sparse steps": rule_checks.sparse_steps,
         },
         faults={**FAULTS, **TORCH_FAULTS},
     )

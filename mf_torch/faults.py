@@ -149,7 +149,42 @@ _LIST = (
         right="mean, spread = first / (1 - beta1**steps), np.sqrt(second / (1 - beta2**steps))",
         wrong="mean, spread = first, np.sqrt(second)",
         origin="The running means start at 0, and the correction for it is left out as if it were a detail.",
-        caught_by=("Adam by hand", "torch.optim.Adam"),
+        caught_by=("Adam by hand", "torch.optim.Adam", "even steps", "unrolled moments", "batches by hand"),
+    ),
+    Fault(
+        name="adagrad-begins-at-a-tenth",
+        function="mf_torch.optim:optimizer_of",
+        right="return torch.optim.Adagrad(given, lr=config.lr, initial_accumulator_value=0.0, eps=FLOOR)",
+        wrong="return torch.optim.Adagrad(given, lr=config.lr, initial_accumulator_value=0.1, eps=FLOOR)",
+        origin="TensorFlow's AdaGrad begins with h = 0.1, and its settings are carried over.",
+        caught_by=("torch.optim.Adagrad", "even steps", "unrolled moments", "batches by hand", "trajectories"),
+    ),
+    Fault(
+        name="adam-counts-anew",
+        function="mf_torch.optim:set_memory",
+        right='state["step"] = torch.tensor(float(memory.steps))',
+        wrong='state["step"] = torch.tensor(0.0)',
+        origin="A checkpoint holds both means and not t: they are corrected for a beginning that was long ago.",
+        caught_by=("resumed run", "moments at rest"),
+    ),
+    Fault(
+        name="sparse-rows-overwritten",
+        function="mf_torch.paths.rows:Rows._differentiate",
+        right="p.grad = p.grad.coalesce()",
+        wrong="at = {row: k for k, row in enumerate(p.grad._indices()[0].tolist())}\n"
+        "last = torch.tensor(list(at.values()))\n"
+        "kept = p.grad._indices()[:, last], p.grad._values()[last]\n"
+        "p.grad = torch.sparse_coo_tensor(*kept, p.shape, check_invariants=False).coalesce()",
+        origin="A row that is met again in a batch overwrites what it got before, as P[u] = … does for P[u] += ….",
+        caught_by=("sparse gradients", "sparse steps"),
+    ),
+    Fault(
+        name="penalty-outside-the-mean",
+        function="mf_torch.paths.rows:Rows.objective",
+        right="return Objective((loss(error, config) + config.reg * norms).mean(), squared_error)",
+        wrong="return Objective(loss(error, config).mean() + config.reg * norms.sum(), squared_error)",
+        origin="The norms of the batch's rows are added up beside a mean loss: B times the penalty of Eq. 8.",
+        caught_by=("sparse gradients", "sparse steps"),
     ),
 )
 

@@ -22,9 +22,10 @@ from mf_torch import paths
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
-from mf_torch.optim import set_lr, set_velocities, sgd, velocities
+from mf_torch.optim import memory, optimizer_of, set_lr, set_memory
 from mf_torch.paths import Path
 from mf_torch.paths.graphed import Graphed
+from mf_torch.paths.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +34,13 @@ class TorchState:
 
     Attributes:
         module: the parameters; after a step their ``grad`` is what the step saw.
-        optimizer: holds the velocities.
+        optimizer: holds what the step rule remembers.
         epoch: epochs finished.
         seen: objective and squared error of the last step, before it moved.
     """
 
     module: MatrixFactorization
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     epoch: int = 0
     seen: Objective | None = None
 
@@ -50,7 +51,7 @@ def init(train: Ratings, config: Config, *, device: str = "cpu") -> TorchState:
 
 
 def step(state: TorchState, batch: Batch, config: Config, *, path: str = "autograd") -> TorchState:
-    """One gradient (Eq. 6), by autograd or another of `mf_torch.paths`, and one update by `torch.optim.SGD` (Eq. 12).
+    """One gradient (Eq. 6), by autograd or another of `mf_torch.paths`, and one update by torch's optimiser (Eq. 12).
 
     Args:
         batch: in any layout; `TorchEngine` lays ratings out once and not in every step.
@@ -75,6 +76,7 @@ def fit(
     graph: bool = False,
     deterministic: bool = False,
     tf32: bool = False,
+    sparse_grad: bool = False,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
@@ -85,20 +87,23 @@ def fit(
         graph: record a step of the full batch as a CUDA graph, and replay it.
         deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
         tf32: let CUDA round the factors of dense float32 products to 10 bits; off, whatever torch is set to outside.
+        sparse_grad: of a gradient keep the rows of the batch alone, with the path ``autograd``.
 
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see, no such path, a graph where none can be, a solver other than
-            ``gd``; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, no such path, a graph or sparse gradients where none can be, a
+            solver other than ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
-    engine = TorchEngine(device, path, graph=graph)
+    engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):
         result = by_hand.run(engine, train, config or Config(), valid=valid, callback=callback, resume=resume)
-    details = {"path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32}
+    details = {
+        "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
+    }  # fmt: skip
     return replace(result, details=details)
 
 
@@ -108,17 +113,21 @@ class TorchEngine:
     backend = "torch"
     predict: Predictor = staticmethod(predict)
 
-    def __init__(self, device: str = "cpu", path: str = "autograd", *, graph: bool = False) -> None:
+    def __init__(
+        self, device: str = "cpu", path: str = "autograd", *, graph: bool = False, sparse_grad: bool = False
+    ) -> None:
         self.device = str(_usable(device))
-        self.path: Path = Graphed(paths.get(path)) if graph else paths.get(path)
+        self.path: Path = _with_sparse_grad(path, graph) if sparse_grad else paths.get(path)
+        if graph:
+            self.path = Graphed(self.path)
 
     def load(self, train: Ratings, config: Config) -> Batch:
         return self.path.load(train, config, self.device)
 
     def start(self, state: State, whole: Batch | None, config: Config) -> TorchState:
         module = MatrixFactorization(state.params, self.device)
-        optimizer = sgd(module, config)
-        set_velocities(module, optimizer, state.velocity)
+        optimizer = optimizer_of(module, config)
+        set_memory(module, optimizer, state.memory)
         return TorchState(module, optimizer, state.epoch)
 
     def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
@@ -139,7 +148,17 @@ class TorchEngine:
             torch.cuda.synchronize(self.device)
 
     def export(self, state: TorchState) -> State:
-        return State(state.module.to_params(), velocities(state.module, state.optimizer), state.epoch)
+        return State(state.module.to_params(), memory(state.module, state.optimizer), state.epoch)
+
+
+def _with_sparse_grad(path: str, graph: bool) -> Path:
+    if paths.get(path).name != "autograd":
+        raise ConfigError(f"sparse_grad is True with path {path!r}; leave it out, or use path='autograd'")
+    if graph:
+        raise ConfigError(
+            "sparse_grad is True with graph True, but a graph's tensors keep their sizes; leave one of them out"
+        )
+    return Rows()
 
 
 def _usable(device: str) -> torch.device:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
+
 from mf_numpy import Config, store
+from mf_numpy.cli import run
+from mf_torch.__main__ import app as torch_app
 from tests.cli_fixtures import QUICK, Run, quick
 
 
@@ -72,6 +76,29 @@ def test_recipe(mf: Run, data: str) -> None:
     assert mf("fit", data, "--recipe", "post", "--n-epochs", "3")[0] == 0
     config = store.load("model.safetensors").config
     assert (config.model, config.n_factors, config.n_epochs) == ("plain", 3, 3)
+
+
+def test_another_rule_has_defaults_of_its_own(mf: Run, data: str) -> None:
+    """The recipe's η, momentum and its form are not taken for Adam's; sgd's own are not AdaGrad's."""
+    for tokens, expected in (
+        (("--step-rule", "adam"), ("gd", "adam", 0.01, 0.0, "ema")),
+        (("--solver", "sgd", "--step-rule", "adagrad"), ("sgd", "adagrad", 0.05, 0.0, "ema")),
+        (("--step-rule", "adagrad", "--lr", "0.2"), ("gd", "adagrad", 0.2, 0.0, "ema")),
+    ):
+        assert mf("fit", data, *tokens, "--n-epochs", "2", "--n-factors", "3")[0] == 0
+        c = store.load("model.safetensors").config
+        assert (c.solver, c.step_rule, c.lr, c.momentum, c.momentum_form) == expected
+    code, _, err = mf("fit", data, "--resume", "model.safetensors", "--n-epochs", "3", "--step-rule", "adam")
+    assert code == 2 and "cannot resume: step_rule was 'adagrad' and is now 'adam'; keep it" in err
+    assert mf("fit", data, "--resume", "model.safetensors", "--n-epochs", "3")[0] == 0
+
+
+def test_sparse_gradients_are_asked_for_in_torch(mf: Run, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = ["fit", data, "--step-rule", "adagrad", "--n-epochs", "2", "--n-factors", "3", "--batch-size", "100"]
+    assert run(torch_app, [*tokens, "--sparse-grad"]) == 0
+    assert store.load("model.safetensors").details["sparse_grad"] is True
+    assert run(torch_app, ["fit", data, "--sparse-grad"]) == 2
+    assert "sparse_grad is True with momentum 0.9" in capsys.readouterr().err
 
 
 def test_without_held_out_ratings(mf: Run, data: str) -> None:

@@ -15,6 +15,7 @@ import mf_torch
 from mf_numpy import Config, ConfigError, Ratings, Split, store
 from mf_numpy.batch import full_batch
 from mf_numpy.check import GRADIENT_TOLERANCE, METHODS, Case, cases, relative_difference
+from mf_numpy.optim import Memory
 from mf_torch import MatrixFactorization, optim
 from mf_torch.batch import to_device
 from mf_torch.check import autograd, run
@@ -83,7 +84,7 @@ def test_every_array_goes_to_the_device(small: Split, quick: Config) -> None:
     params = mf_numpy.init(small.train, quick).params
     module = MatrixFactorization(params, device="meta")
     optimizer = optim.sgd(module, quick)
-    optim.set_velocities(module, optimizer, params.tensors())
+    optim.set_memory(module, optimizer, Memory(params.tensors()))
     assert {optimizer.state[p]["momentum_buffer"].device.type for p in module.parameters()} == {"meta"}
     assert {name: t.device.type for name, t in module.state_dict().items()} == dict.fromkeys(
         ["P", "Q", "b", "c", "mu"], "meta"

@@ -1,8 +1,8 @@
 """The fast twins of the hand-written mathematics, compiled by Numba.
 
 `vector` has the operations on rows of K numbers, `layout` the order in which ratings are walked; `model` (Eq. 1),
-`gradients` (Eq. 2 to 4) and `optim` (Eq. 12 to 14) are written in them. With MF_KERNELS=loops in the environment
-they compile to plain loops instead of vectors.
+`gradients` (Eq. 2 to 4) and `optim` (Eq. 10, 12 to 14, 30) are written in them. With MF_KERNELS=loops in the
+environment they compile to plain loops instead of vectors.
 """
 
 from mf_numpy.kernels.gradients import Workspace, gradient, workspace

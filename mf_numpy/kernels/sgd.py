@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from mf_numpy.adaptive import FLOOR
 from mf_numpy.config import Config
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.gradients import loss_and_residual
@@ -20,9 +21,6 @@ PLAIN, VELOCITY, ADAGRAD = range(3)
 
 AHEAD_BYTES = 2048
 """Rows of a side that are asked for before their turn, in bytes: fewer ratings ahead where rows are wide."""
-
-FLOOR = 1e-10
-"""ε of Eq. 30, which keeps it from dividing 0 by 0; in the unit of a gradient."""
 
 
 def rule_of(config: Config) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mf_numpy.adaptive import FLOOR
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
@@ -19,6 +20,7 @@ from mf_numpy.loops import loss_and_residual
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import penalty_weights
+from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array, Ratings
 
 
@@ -124,8 +126,8 @@ class SgdEngine:
     def export(self, state: SgdState) -> State:
         laid = state.whole.grid
         moving = any(v.size for v in state.velocity.values())
-        velocity = {name: _undealt(v, name, laid) for name, v in state.velocity.items()} if moving else None
-        return State(_undealt_params(state.params, laid), velocity, state.epoch)
+        memory = Memory({name: _undealt(v, name, laid) for name, v in state.velocity.items()}) if moving else None
+        return State(_undealt_params(state.params, laid), memory, state.epoch)
 
 
 def _shrink_idle(params: Params, whole: Dealt, config: Config, lr: float) -> None:
@@ -207,7 +209,7 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                     step = g
                     if config.step_rule == "adagrad":
                         state.velocity[name][at] += g * g  # Eq. 30
-                        step = g / (math.sqrt(state.velocity[name][at]) + sgd.FLOOR)  # Eq. 30
+                        step = g / (math.sqrt(state.velocity[name][at]) + FLOOR)  # Eq. 30
                     elif beta:
                         step = beta * float(state.velocity[name][at]) + weight_of_gradient(config) * g  # Eq. 12, Eq. 13
                         state.velocity[name][at] = step

@@ -38,8 +38,8 @@ def momentum_rule(lr: float, momentum: float, form: MomentumForm) -> Rule:
     config = Config(momentum=momentum, momentum_form=form, dtype="float64")
 
     def rule(theta: Array, memory: Any, grad: Array) -> tuple[Array, Any]:
-        moved, velocity = optim.update({"θ": theta}, memory, {"θ": grad}, lr, config)
-        return moved["θ"], velocity
+        moved, memory = optim.update({"θ": theta}, memory, {"θ": grad}, lr, config)
+        return moved["θ"], memory
 
     return rule
 

@@ -70,7 +70,8 @@ class Path(ABC):
     ) -> Objective:
         """`differentiate`, and one update by the optimiser, whose learning rate is set.
 
-        A path that does both in one pass leaves ``grad`` and the optimiser's ``momentum_buffer`` as this does.
+        A path that does both in one pass leaves ``grad`` and the optimiser's ``momentum_buffer`` as this does, and does
+        what this does where `mf_torch.optim.is_momentum` says that the optimiser is another one.
         """
         seen = self.differentiate(module, batch, config)
         optimizer.step()

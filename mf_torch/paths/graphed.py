@@ -38,6 +38,11 @@ class Graphed(Path):
     def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
         if torch.device(device).type != "cuda":
             raise ConfigError(f"graph is True on device {str(device)!r}; leave it out, or use device='cuda'")
+        if config.step_rule != "momentum":
+            raise ConfigError(
+                f"graph is True with step_rule {config.step_rule!r}, but a graph holds the velocity's steps alone; "
+                "leave one of them out"
+            )
         whole = self.path.load(train, config, device)
         if in_parts(whole, config):
             raise ConfigError(
