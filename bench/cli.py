@@ -231,6 +231,24 @@ def paths(
 
 
 @app.command
+def cuda(
+    *,
+    seconds: Annotated[float, Parameter(help="for all of it; cases that the time does not allow are left out")] = 480.0,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="the result file", show_default=False)] = None,
+) -> int:
+    """Time every path on CUDA and on this machine's CPU, from small tables to large, against the GPU's own lines.
+
+    Exit code: 0, 1 when a case gave other numbers than the Numba backend, 2 for a wrong option.
+    """
+    from bench import cuda as device
+
+    progress = Console(stderr=True, highlight=False)
+    outcome = device.measure(seconds=seconds, say=lambda text: progress.print(text, style="dim", markup=False))
+    _kept(outcome, out or OUT / "cuda.json", device.summary(outcome))
+    return device.exit_code(outcome)
+
+
+@app.command
 def race(
     *,
     data: _Data = "ml-1m",

@@ -36,8 +36,8 @@ def profiled(iteration: Callable[[], object], device: str = "cpu") -> Json:
         wall = 1e3 * (time.perf_counter() - began)
     spent = {}
     for event in found.key_averages():
-        # On CUDA an operator's device time is its kernels', which have entries of their own.
-        if on_device and "CUDA" not in str(event.device_type):
+        # On CUDA an operator's device time is its kernels', which have entries of their own, as has what marks several.
+        if on_device and ("CUDA" not in str(event.device_type) or getattr(event, "is_user_annotation", False)):
             continue
         microseconds = event.self_device_time_total if on_device else event.self_cpu_time_total
         if microseconds > 0:
