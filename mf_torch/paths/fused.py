@@ -1,6 +1,6 @@
-"""One pass over the ratings that gathers, predicts, and adds up the gradient: Numba's kernels on a CPU.
+"""One pass over the ratings that gathers, predicts, and adds up the gradient: by Numba on a CPU, by Triton on CUDA.
 
-The operator is `mf_torch.paths.operator.fused`; a step of training calls what it calls, and keeps the arrays.
+The operator is `mf_torch.paths.operator.fused`; a step of training calls what it calls, and keeps ``grad`` where it is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,19 @@ from mf_numpy.model import Params
 from mf_torch.batch import Batch, mini_batches
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
+from mf_torch.paths import rows
 from mf_torch.paths.base import ByGraph
-from mf_torch.paths.operator import evaluate, fused, params_of, threads, to_tensors
+from mf_torch.paths.operator import (
+    by_rows,
+    evaluate,
+    fused,
+    kernels_of_triton,
+    params_of,
+    settings_of,
+    threads,
+    to_tensors,
+)
+from mf_torch.paths.rows import RowBatch, in_pieces
 
 
 @dataclass(eq=False, kw_only=True)
@@ -45,41 +56,56 @@ class BlockBatch(Batch):
 
 
 class Fused(ByGraph):
-    """J and ∇J by `mf::fused`, which holds nothing of size B but the ratings, and updates in place on a CPU."""
+    """J and ∇J by `mf::fused`; on a CPU the update is made in place by Numba as well."""
 
     name = "fused"
+    capturable = True
 
     def lay_out(self, batch: Batch, config: Config) -> Batch:
+        if by_triton(batch):
+            kernels_of_triton()
+            return in_pieces(batch)
         return in_blocks(batch, config)
 
     def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+        if by_triton(whole):
+            return super().batches(whole, epoch, config)
         # Pairs in any order have a kernel of their own; to sort each batch would take longer.
         return mini_batches(whole, epoch, config)
 
     def objective(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
         """`mf_torch.objective` by the operator: a graph that differentiates once."""
-        layout = to_tensors(_laid(batch))
-        settings = config.reg, config.penalty, config.loss, config.loss_scale
-        value, squared_error, *_ = fused(module.P, module.Q, module.b, module.c, module.mu, layout, *settings)
+        layout = rows.to_tensors(batch) if isinstance(batch, RowBatch) else to_tensors(_laid(batch))
+        tables = module.P, module.Q, module.b, module.c, module.mu
+        value, squared_error, *_ = fused(*tables, layout, *settings_of(config))
         return Objective(value, squared_error)
 
     def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        params = params_of(module.P, module.Q, module.b, module.c, module.mu)
-        laid = _laid(batch)
+        grads = {name: _kept_grad(p) for name, p in module.named_parameters()}
+        tables = module.P, module.Q, module.b, module.c
+        if isinstance(batch, RowBatch):
+            layout = rows.to_tensors(batch)
+            return Objective(*by_rows(*tables, module.mu, layout, *settings_of(config), list(grads.values())))
+        params, laid = params_of(*tables, module.mu), _laid(batch)
         room = batch.room_for(params) if isinstance(batch, BlockBatch) else kernels.workspace(params, laid)
-        grads = {name: _kept_grad(p).numpy() for name, p in module.named_parameters()}
-        seen = evaluate(params, laid, config, replace(room, gradient=grads))
+        room = replace(room, gradient={name: g.numpy() for name, g in grads.items()})
+        seen = evaluate(params, laid, config, room)
         return Objective(*(torch.tensor(x, dtype=torch.float64) for x in (seen.objective, seen.squared_error)))
 
     def advance(
         self, module: MatrixFactorization, optimizer: torch.optim.Optimizer, batch: Batch, config: Config
     ) -> Objective:
         seen = self.differentiate(module, batch, config)
-        if all(p.is_contiguous() for p in module.parameters()):
-            update(module, optimizer, config)
-        else:
+        if isinstance(batch, RowBatch) or not all(p.is_contiguous() for p in module.parameters()):
             optimizer.step()
+        else:
+            update(module, optimizer, config)
         return seen
+
+
+def by_triton(batch: Batch) -> bool:
+    """Whether a batch lies where Triton's kernels run."""
+    return batch.values.is_cuda
 
 
 def in_blocks(batch: Batch, config: Config) -> BlockBatch:

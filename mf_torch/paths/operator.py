@@ -6,6 +6,8 @@ values), or the fields of `mf_numpy.kernels.layout.Blocks`; on CUDA those of `mf
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -19,6 +21,7 @@ from torch import Tensor
 from mf_numpy import batch as by_hand
 from mf_numpy import kernels
 from mf_numpy.config import Config
+from mf_numpy.errors import ConfigError
 from mf_numpy.kernels.gradients import Workspace
 from mf_numpy.kernels.layout import Blocks
 from mf_numpy.model import Params
@@ -80,7 +83,42 @@ def _pull_back(ctx: Any, of_j: Tensor, *_: Tensor) -> tuple[Any, ...]:
 fused.register_autograd(_pull_back, setup_context=_keep)
 
 
-# The CPU's part
+def settings_of(config: Config) -> tuple[float, str, str, float]:
+    """What `fused` takes of a configuration."""
+    return config.reg, config.penalty, config.loss, config.loss_scale
+
+
+# On CUDA
+
+
+@fused.register_kernel("cuda")
+def _(
+    P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, mu: Tensor, layout: Sequence[Tensor], *settings: Any
+) -> tuple[Tensor, ...]:
+    grads = [x.new_empty(x.shape) for x in (P, Q, b, c) if x is not None]
+    numbers = by_rows(P, Q, b, c, mu, layout, *settings, grads)
+    return *numbers, *grads, *(P.new_empty(0) for _ in range(4 - len(grads)))
+
+
+def by_rows(P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, *others: Any) -> tuple[Tensor, Tensor]:
+    """`mf_torch.paths.triton_rows.gradient` of tables in any memory order."""
+    tables = (None if x is None else x.detach().contiguous() for x in (P, Q, b, c))
+    seen: tuple[Tensor, Tensor] = kernels_of_triton().gradient(*tables, *others)
+    return seen
+
+
+def kernels_of_triton() -> Any:
+    """The module `mf_torch.paths.triton_rows`.
+
+    Raises:
+        ConfigError: Triton is not installed.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise ConfigError("path is 'fused', which needs Triton on CUDA; install triton, or use path='manual'")
+    return importlib.import_module("mf_torch.paths.triton_rows")
+
+
+# On a CPU
 
 
 def params_of(P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, mu: Tensor) -> Params:
