@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from bench import cuda_roof, machine, result
+from bench import machine, result
 from bench.cases import Case
 from bench.cost import Traffic
 from bench.cuda_cases import UNUSABLE, CudaCase, Sizes, plan
@@ -88,9 +88,9 @@ def measure(
                 say("interrupted: what was measured is kept")
                 break
     roof = next((row.pop("roof") for row in rows if row.get("roof")), None)
-    limits = None if roof is None else dict(zip(("cache", "memory"), cuda_roof.limits(roof), strict=True))
+    rates = None if roof is None else dict(zip(("cache", "memory"), limits(roof), strict=True))
     for row in rows:
-        row["share"] = _share(row, limits)
+        row["share"] = _share(row, rates)
     late = [row for row in rows if row["reason"] == "the time was up"]
     cleaned: Json = result.clean(
         {
@@ -102,7 +102,7 @@ def measure(
             "complete": not interrupted and not late,
             "cuda": device,
             "roof": roof,
-            "limits": limits,
+            "limits": rates,
             "rows": rows,
             "crossings": list(crossings(rows)),
         }
@@ -133,6 +133,14 @@ def _paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     names = sorted(PATHS, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     return tuple(names), tuple(name for name in names if PATHS[name].capturable)
+
+
+def limits(roof: Json) -> tuple[float, float]:
+    """Bytes/s of the triad from the cache, the best that half of it gives, and from the memory, at the largest size."""
+    triads = [line for line in roof["lines"] if line["kernel"] == "triad"]
+    held = (roof["cache_bytes"] or 0) / 2
+    near = [line["gbytes_per_s"] for line in triads if line["bytes"] <= held] or [triads[0]["gbytes_per_s"]]
+    return 1e9 * max(near), 1e9 * float(max(triads, key=lambda line: int(line["bytes"]))["gbytes_per_s"])
 
 
 def _group(

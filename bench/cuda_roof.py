@@ -57,14 +57,6 @@ def cache_bytes(device: str) -> int | None:
     return int(torch.cuda.get_device_properties(device).L2_cache_size) if device != "cpu" else None
 
 
-def limits(roof: Json) -> tuple[float, float]:
-    """Bytes/s of the triad from the cache, the best that half of it gives, and from the memory, at the largest size."""
-    triads = [line for line in roof["lines"] if line["kernel"] == "triad"]
-    held = (roof["cache_bytes"] or 0) / 2
-    near = [line["gbytes_per_s"] for line in triads if line["bytes"] <= held] or [triads[0]["gbytes_per_s"]]
-    return 1e9 * max(near), 1e9 * float(max(triads, key=lambda line: int(line["bytes"]))["gbytes_per_s"])
-
-
 def _run_of(by: str, kernel: str, out: Any, a: Any, b: Any) -> Callable[[int], object]:
     if by == "triton":
         from bench.cuda_triad import passes

@@ -193,7 +193,7 @@ def test_copies_and_triads_are_right_and_limits_are_theirs() -> None:
         ("copy", 196608), ("triad", 196608), ("copy", 786432), ("triad", 786432),
     ]  # fmt: skip
     lines = [{"kernel": "triad", "bytes": n, "gbytes_per_s": rate} for n, rate in ((6, 4.0), (20, 5.0), (60, 2.0))]
-    assert cuda_roof.limits({"lines": lines, "cache_bytes": 50}) == (5e9, 2e9)
+    assert cuda.limits({"lines": lines, "cache_bytes": 50}) == (5e9, 2e9)
     with pytest.raises(ArithmeticError, match="the triad left other numbers than 7"):
         cuda_roof._check("triad", torch.zeros(3))
 
