@@ -69,7 +69,7 @@ class Sizes:
     """
 
     main: int = ANIME_FULL.n_ratings
-    ratings: tuple[int, ...] = (100_000, 1_000_000, 100_000_000, 10_000, 10_000_000, 1_000)
+    ratings: tuple[int, ...] = (100_000, 1_000_000, 10_000, 1_000, 10_000_000, 100_000_000)
     k_main: int = 64
     factors: tuple[int, ...] = (16, 256, 128, 32)
     batches: tuple[int, ...] = (100_000, 10_000, 1_000_000, 1_000)
