@@ -18,6 +18,7 @@ from mf_numpy.config import Config
 from mf_numpy.kernels.gradients import Workspace
 from mf_numpy.kernels.layout import Blocks, blocks, items_per_block
 from mf_numpy.model import Params
+from mf_numpy.objective import Evaluation
 from mf_torch.batch import Batch, mini_batches
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
@@ -81,26 +82,21 @@ class Fused(ByGraph):
         return Objective(value, squared_error)
 
     def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        grads = {name: _kept_grad(p) for name, p in module.named_parameters()}
-        tables = module.P, module.Q, module.b, module.c
-        if isinstance(batch, RowBatch):
-            layout = rows.to_tensors(batch)
-            return Objective(*by_rows(*tables, module.mu, layout, *settings_of(config), list(grads.values())))
-        params, laid = params_of(*tables, module.mu), _laid(batch)
-        room = batch.room_for(params) if isinstance(batch, BlockBatch) else kernels.workspace(params, laid)
-        room = replace(room, gradient={name: g.numpy() for name, g in grads.items()})
-        seen = evaluate(params, laid, config, room)
-        return Objective(*(torch.tensor(x, dtype=torch.float64) for x in (seen.objective, seen.squared_error)))
+        if not isinstance(batch, RowBatch):
+            return _objective(_on_cpu(module, batch, config)[1])
+        grads = [_kept_grad(p) for p in module.parameters()]
+        tables = module.P, module.Q, module.b, module.c, module.mu
+        return Objective(*by_rows(*tables, rows.to_tensors(batch), *settings_of(config), grads))
 
     def advance(
         self, module: MatrixFactorization, optimizer: torch.optim.Optimizer, batch: Batch, config: Config
     ) -> Objective:
-        seen = self.differentiate(module, batch, config)
         if isinstance(batch, RowBatch) or not all(p.is_contiguous() for p in module.parameters()):
-            optimizer.step()
-        else:
-            update(module, optimizer, config)
-        return seen
+            return super().advance(module, optimizer, batch, config)
+        batch.check(len(module.P), len(module.Q))
+        params, seen = _on_cpu(module, batch, config)
+        update(module, params, seen, optimizer, config)
+        return _objective(seen)
 
 
 def by_triton(batch: Batch) -> bool:
@@ -136,25 +132,35 @@ def _laid(batch: Batch) -> by_hand.Batch | Blocks:
     return by_hand.Batch(batch.users.numpy(), batch.items.numpy(), batch.values.numpy(), batch.shape)
 
 
+def _on_cpu(module: MatrixFactorization, batch: Batch, config: Config) -> tuple[Params, Evaluation]:
+    """The parameters as NumPy sees them, and J and ∇J there; the gradient lies in ``grad``."""
+    params, laid = params_of(module.P, module.Q, module.b, module.c, module.mu), _laid(batch)
+    room = batch.room_for(params) if isinstance(batch, BlockBatch) else kernels.workspace(params, laid)
+    grads = {name: _kept_grad(p).numpy() for name, p in module.named_parameters()}
+    return params, evaluate(params, laid, config, replace(room, gradient=grads))
+
+
+def _objective(seen: Evaluation) -> Objective:
+    return Objective(*(torch.from_numpy(np.array(x)) for x in (seen.objective, seen.squared_error)))
+
+
 def _kept_grad(p: nn.Parameter) -> Tensor:
     """``grad`` to be written over, from the last step where there is one."""
     if p.grad is None or p.grad.requires_grad or not p.grad.is_contiguous():
-        p.grad = torch.empty_like(p, memory_format=torch.contiguous_format, requires_grad=False)
-    torch.autograd.graph.increment_version(p.grad)
+        p.grad = p.new_empty(p.shape)
     return p.grad
 
 
-def update(module: MatrixFactorization, optimizer: torch.optim.Optimizer, config: Config) -> None:
-    """The step of `mf_torch.optim.sgd` by `mf_numpy.kernels.update`, in place on contiguous parameters."""
+def update(
+    module: MatrixFactorization, params: Params, seen: Evaluation, optimizer: torch.optim.Optimizer, config: Config
+) -> None:
+    """The step of `mf_torch.optim.sgd` by `mf_numpy.kernels.update`, in place on `params`, the module's own memory."""
     (group,) = optimizer.param_groups
-    named = dict(module.named_parameters())
-    tensors = {name: p.detach().numpy() for name, p in named.items()}
-    grads = {name: p.grad.numpy() for name, p in named.items() if p.grad is not None}
-    buffers = {name: optimizer.state[p].get("momentum_buffer") for name, p in named.items()}
+    buffers = {name: optimizer.state[p].get("momentum_buffer") for name, p in module.named_parameters()}
     old = {name: buffer.numpy() for name, buffer in buffers.items() if buffer is not None}
     with threads(), np.errstate(over="ignore", invalid="ignore"):
-        new = kernels.update(tensors, old or None, grads, group["lr"], config)
-    for name, p in named.items():
+        new = kernels.update(params.tensors(), old or None, seen.gradient, group["lr"], config)
+    for name, p in module.named_parameters():
         torch.autograd.graph.increment_version(p)
         if new is not None and not old:
             optimizer.state[p]["momentum_buffer"] = torch.from_numpy(new[name])
