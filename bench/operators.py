@@ -64,5 +64,7 @@ def short(name: str) -> str:
     fused = re.match(r"(?:graph_\d+_)?(?:cpp|triton)_\w*?fused_(\w+?)(?:_\d+)?$", name)
     if fused:
         return f"fused {'backward' if 'backward' in fused[1] else 'forward'} kernel"
+    if name.startswith("## Call CompiledFxGraph"):  # and a hash
+        return "compiled graph"
     name = re.sub(r"^(?:aten|torch)::", "", name)
     return re.split(r"[<(]", name.removeprefix("void "), maxsplit=1)[0][:60] or name[:60]

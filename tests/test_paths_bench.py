@@ -149,6 +149,7 @@ def test_shares_of_an_iteration() -> None:
         ("triton_poi_fused_add_embedding_backward_2", "fused backward kernel"),
         ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float>>(int)",
          "at::native::vectorized_elementwise_kernel"),
+        ("## Call CompiledFxGraph fkqlfa4zvthyg4n ##", "compiled graph"),
         ("Optimizer.step#SGD.step", "Optimizer.step#SGD.step"),
     ],
 )  # fmt: skip
