@@ -4,6 +4,7 @@
 # make figures                                 draw the figures of README and derivation from that
 # make roofline [ARGS='--data planted-anime']  how near each kernel comes to this machine's limit
 # make speed, make race [ARGS='--data ml-1m']  our solvers beside the installed peers: an epoch, and the way to an RMSE
+# make paths [ARGS='--data ml-1m']             an iteration of every path of mf_torch, beside the Numba backend
 # make scaling                                 how time and memory grow with the ratings, with K and with the threads
 # make docs [ARGS=--check]                     fill in tables, figures and shared blocks of the documents
 # make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
@@ -15,7 +16,7 @@ DATA ?=
 ARGS ?=
 EDIT ?=
 
-.PHONY: bench test rungs figures docs roofline speed race scaling tour mutate lint types imports smoke format clean help
+.PHONY: bench test rungs figures docs roofline speed race paths scaling tour mutate lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -33,7 +34,7 @@ bench: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
 
-rungs figures docs roofline speed race scaling: $(VENV)/.installed
+rungs figures docs roofline speed race paths scaling: $(VENV)/.installed
 	$(BIN)/python -m bench $@ $(ARGS)
 
 tour: $(VENV)/.installed

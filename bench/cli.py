@@ -199,6 +199,56 @@ def speed(
 
 
 @app.command
+def paths(
+    *,
+    data: _Data = "planted-anime",
+    only: Annotated[
+        str, Parameter(help="comma-separated: numba, and paths of mf_torch; by default all", show_default=False)
+    ] = "",
+    factors: _Factors = "16,64",
+    threads: Annotated[
+        str, Parameter(help="comma-separated numbers; by default 1 and every core", show_default=False)
+    ] = "",
+    rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="the result file", show_default=False)] = None,
+) -> int:
+    """Time a full-batch iteration of every path of mf_torch beside the Numba backend, and say where its time goes."""
+    from bench import kernels
+    from bench import paths as beside
+
+    progress = Console(stderr=True, highlight=False)
+    loaded = suite.load_data(data)
+    outcome = beside.measure(
+        loaded.train,
+        loaded.name,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        factors=kernels.numbers(factors),
+        threads=kernels.numbers(threads, "threads") if threads else (),
+        rounds=rounds,
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    return _kept(outcome, out or OUT / "paths.json", beside.summary(outcome))
+
+
+@app.command
+def cuda(
+    *,
+    seconds: Annotated[float, Parameter(help="for all of it; cases that the time does not allow are left out")] = 480.0,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="the result file", show_default=False)] = None,
+) -> int:
+    """Time every path on CUDA and on this machine's CPU, from small tables to large, against the GPU's own lines.
+
+    Exit code: 0, 1 when a case gave other numbers than the Numba backend, 2 for a wrong option.
+    """
+    from bench import cuda as device
+
+    progress = Console(stderr=True, highlight=False)
+    outcome = device.measure(seconds=seconds, say=lambda text: progress.print(text, style="dim", markup=False))
+    _kept(outcome, out or OUT / "cuda.json", device.summary(outcome))
+    return device.exit_code(outcome)
+
+
+@app.command
 def race(
     *,
     data: _Data = "ml-1m",

@@ -25,14 +25,21 @@ TIME_LIMIT = 1800.0
 
 
 def in_fresh_process(
-    case: Case, order: Json, folder: Path, module: str = "bench.worker"
+    case: Case, order: Json, folder: Path, module: str = "bench.worker", limit: float | None = None
 ) -> tuple[Json, dict[str, Array]]:
-    """Run ``python -m bench.worker`` on one case; never raises for what the worker does. Ctrl-C ends it."""
+    """Run ``python -m bench.worker`` on one case; never raises for what the worker does. Ctrl-C ends it.
+
+    Args:
+        limit: seconds for all of it; by default `TIME_LIMIT`.
+    """
     source, target = folder / f"{case.key}.case.json", folder / f"{case.key}.out.json"
     source.write_text(json.dumps(order), encoding="utf-8")
     command = [sys.executable, "-m", module, str(source), str(target)]
+    # An earlier turn's answer must not be taken for this one's.
+    for old in (target, target.with_suffix(".npz")):
+        old.unlink(missing_ok=True)
     failure = run_to_end(
-        command, machine.environment(order["threads"], folder / "numba"), folder / f"{case.key}.err", target
+        command, machine.environment(order["threads"], folder / "numba"), folder / f"{case.key}.err", target, limit
     )
     if failure:
         return _failed(failure), {}

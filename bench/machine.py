@@ -47,9 +47,12 @@ def usable_cores() -> int:
 
 
 def environment(threads: int, cache: Path, before: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables for a worker: thread counts set, `REMOVED` gone, and a Numba cache that this run starts empty."""
+    """Variables for a worker: thread counts set, `REMOVED` gone, and compilers' caches that this run starts empty."""
     kept = {name: value for name, value in before.items() if name not in REMOVED}
-    return kept | dict.fromkeys(THREADS, str(threads)) | {"NUMBA_CACHE_DIR": str(cache), "PYTHONHASHSEED": "0"}
+    caches = {"NUMBA_CACHE_DIR": str(cache)} | {
+        f"{name}_CACHE_DIR": str(cache.with_name(name.lower())) for name in ("TORCHINDUCTOR", "TRITON")
+    }
+    return kept | dict.fromkeys(THREADS, str(threads)) | caches | {"PYTHONHASHSEED": "0"}
 
 
 def environment_record(threads: int, before: Mapping[str, str] = os.environ) -> Json:

@@ -16,7 +16,6 @@ long the other's median epoch takes; low and high are its quartiles over all pai
 from __future__ import annotations
 
 import itertools
-import statistics
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, result, worker
+from bench import machine, result, turns, worker
 from bench.cases import Case, as_holdout
 from bench.launch import Json, Launch, in_fresh_process
 from bench.peers.run import Settings, time_peer
@@ -115,7 +114,7 @@ def measure(
     if rounds < 1 or not factors or min(*factors, *threads) < 1:
         raise ConfigError(f"rounds {rounds}, factors {factors} and threads {threads} came; each must be 1 or larger")
     start_one = launch or partial(in_fresh_process, module="bench.speed")
-    turns: dict[tuple[str, System, int, int], list[Json]] = {}
+    taken: dict[tuple[str, System, int, int], list[Json]] = {}
     with tempfile.TemporaryDirectory(prefix="mf-speed-") as scratch:
         folder = Path(scratch)
         worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
@@ -128,19 +127,19 @@ def measure(
                         one = _ours(system, k, n, folder, start_one)
                     else:
                         one = _theirs(contest, system, k, n, train, peers)
-                    turns.setdefault((contest, system, k, n), []).append(one)
+                    taken.setdefault((contest, system, k, n), []).append(one)
         except KeyboardInterrupt:
-            if not turns:
+            if not taken:
                 raise
             say("interrupted: what was measured is kept")
-    rows = [_row(*key, outcomes, len(train)) for key, outcomes in turns.items()]
+    rows = [_row(*key, outcomes, len(train)) for key, outcomes in taken.items()]
     cleaned: Json = result.clean(
         {
             "schema": SCHEMA,
             "schema_version": VERSION,
             **machine.record(max(threads)),
             "problem": {"data": name, "n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)},
-            "complete": sum(map(len, turns.values())) == sum(len(CONTESTS[contest]) for _, contest, _, _ in plan),
+            "complete": sum(map(len, taken.values())) == sum(len(CONTESTS[contest]) for _, contest, _, _ in plan),
             "rows": rows,
             "ratios": list(ratios(rows)),
         }
@@ -151,9 +150,7 @@ def measure(
 def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: Launch) -> Json:
     order = {"solver": system.solver, "backend": system.backend, "n_factors": n_factors, "threads": threads}
     order["extra"] = dict(system.extra)
-    began = machine.clock()
-    outcome, _ = launch(Case("speed", system.backend, "cpu", "float32"), order | {"data": "data.npz"}, folder)
-    return outcome | {"others_busy_cores": machine.others_busy(began, machine.clock())}
+    return turns.take(launch, Case("speed", system.backend, "cpu", "float32"), order | {"data": "data.npz"}, folder)
 
 
 def _theirs(contest: str, system: System, n_factors: int, threads: int, train: Ratings, peers: TimePeer) -> Json:
@@ -166,39 +163,21 @@ def _theirs(contest: str, system: System, n_factors: int, threads: int, train: R
 
 
 def _row(contest: str, system: System, n_factors: int, threads: int, outcomes: list[Json], n_ratings: int) -> Json:
-    """One row of all rounds; a round that failed is its reason."""
-    failed = next((outcome for outcome in outcomes if outcome["status"] != "ok"), None)
     row: Json = {"contest": contest, "system": system.name, "n_factors": n_factors, "threads": threads}
-    row |= {"status": "ok", "reason": None} if failed is None else {k: failed[k] for k in ("status", "reason")}
-    rounds = [outcome["samples_ms"] for outcome in outcomes if outcome["status"] == "ok"]
-    busy = [outcome.get("others_busy_cores") for outcome in outcomes]
-    flat = [ms for samples in rounds for ms in samples]
-    return row | {
-        "samples_ms": rounds,
-        "timing": result.timing(flat, n_ratings) if flat else None,
-        "about": outcomes[-1].get("about"),
-        "others_busy_cores": max((b for b in busy if b is not None), default=None),
-    }
+    return row | turns.merged(outcomes, n_ratings)
 
 
 def ratios(rows: list[Json]) -> Iterator[Json]:
     """Of each contest, ours against every other: the other's median over ours, with quartiles over pairs of rounds."""
     for mine in rows:
-        if not mine["system"].startswith("mf_numpy") or not mine["samples_ms"]:
+        if not mine["system"].startswith("mf_numpy") or not mine["timing"]:
             continue
         for other in rows:
             same = all(other[key] == mine[key] for key in ("contest", "n_factors", "threads"))
-            if not same or other is mine or not other["samples_ms"]:
+            if not same or other is mine or not other["timing"]:
                 continue
-            medians = [[statistics.median(samples) for samples in row["samples_ms"]] for row in (mine, other)]
-            pairs = [b / a for a, b in itertools.product(*medians)]
-            low, high = (float(np.quantile(pairs, q)) for q in (0.25, 0.75))
-            yield {key: mine[key] for key in ("contest", "system", "n_factors", "threads")} | {
-                "against": other["system"],
-                "ratio": other["timing"]["median_ms"] / mine["timing"]["median_ms"],
-                "low": low,
-                "high": high,
-            }
+            about = {key: mine[key] for key in ("contest", "system", "n_factors", "threads")}
+            yield about | {"against": other["system"]} | turns.ratio(mine, other)
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:

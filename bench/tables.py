@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import kernel_tables, peer_tables, result
+from bench import kernel_tables, path_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -92,7 +92,10 @@ def render(name: str, outcome: Json, lang: str) -> str:
         outcome: what `bench.rungs` wrote.
         lang: ``en`` or ``zh``.
     """
-    (head, *body), note = TABLES[name](Source(outcome, lang))
+    cells, note = TABLES[name](Source(outcome, lang))
+    if not cells:  # nothing is measured yet, and the note says so
+        return note
+    head, *body = cells
     # The first column holds names, the others numbers.
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     text = "\n".join(("| " + " | ".join(line) + " |").replace("|  |", "| |") for line in lines)
@@ -308,6 +311,9 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "growth": peer_tables.growth,
     "executed": kernel_tables.executed,
     "constants": kernel_tables.constants,
+    "paths": path_tables.speeds,
+    "operators": path_tables.spent,
+    "cuda": path_tables.on_cuda,
 }
 
 

@@ -144,6 +144,39 @@ _LIST = (
         caught_by=("loops", "complex step", "worked example", "exact minimiser", "weight_decay"),
     ),
     Fault(
+        name="fused-values-left-behind",
+        function="mf_torch.paths.fused:in_blocks",
+        right="items, values = torch.index_select(items, 0, at), torch.index_select(values, 0, at)",
+        wrong="items = torch.index_select(items, 0, at)",
+        origin="The indices of the pairs are sorted, and their ratings are not taken along.",
+        caught_by=("loops", "complex step", "order of ratings", "autograd"),
+    ),
+    Fault(
+        name="fused-mean-left-out",
+        function="mf_torch.paths.operator:params_of",
+        right="return Params(**arrays, mu=mu.item())",
+        wrong="return Params(**arrays)",
+        origin="The kernel is handed what is trained, and μ, which is a buffer, is forgotten.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser", "autograd"),
+    ),
+    Fault(
+        name="fused-penalty-halved",
+        function="mf_torch.paths.operator:evaluate",
+        right="return kernels.gradient(params, laid, config, room)",
+        wrong="from dataclasses import replace\n"
+        "return kernels.gradient(params, laid, replace(config, reg=config.reg / 2), room)",
+        origin="What an operator takes as λ is what an optimiser takes as weight_decay, which is 2λ.",
+        caught_by=("loops", "complex step", "worked example", "exact minimiser", "weight_decay"),
+    ),
+    Fault(
+        name="fused-velocity-lost",
+        function="mf_torch.paths.fused:update",
+        right='new = kernels.update(params.tensors(), old or None, seen.gradient, group["lr"], config)',
+        wrong='new = kernels.update(params.tensors(), None, seen.gradient, group["lr"], config)',
+        origin="A step of one's own in place of the optimiser's starts from rest each time; the first step is right.",
+        caught_by=("trajectories", "unrolled velocity"),
+    ),
+    Fault(
         name="adam-uncorrected",
         function="mf_numpy.adaptive:adam",
         right="mean, spread = first / (1 - beta1**steps), np.sqrt(second / (1 - beta2**steps))",
@@ -169,7 +202,7 @@ _LIST = (
     ),
     Fault(
         name="sparse-rows-overwritten",
-        function="mf_torch.paths.rows:Rows._differentiate",
+        function="mf_torch.paths.sparse_grad:SparseGrad._differentiate",
         right="p.grad = p.grad.coalesce()",
         wrong="at = {row: k for k, row in enumerate(p.grad._indices()[0].tolist())}\n"
         "last = torch.tensor(list(at.values()))\n"
@@ -180,7 +213,7 @@ _LIST = (
     ),
     Fault(
         name="penalty-outside-the-mean",
-        function="mf_torch.paths.rows:Rows.objective",
+        function="mf_torch.paths.sparse_grad:SparseGrad.objective",
         right="return Objective((loss(error, config) + config.reg * norms).mean(), squared_error)",
         wrong="return Objective(loss(error, config).mean() + config.reg * norms.sum(), squared_error)",
         origin="The norms of the batch's rows are added up beside a mean loss: B times the penalty of Eq. 8.",

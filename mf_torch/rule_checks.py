@@ -18,7 +18,7 @@ from mf_numpy.properties import Ways, Worst, problem
 from mf_numpy.ratings import Array, Ratings
 from mf_torch.batch import to_device
 from mf_torch.model import MatrixFactorization
-from mf_torch.paths.rows import Rows
+from mf_torch.paths.sparse_grad import SparseGrad
 from mf_torch.train import TorchEngine
 
 
@@ -69,7 +69,7 @@ def sparse_gradients(ways: Ways) -> list[Check]:
     worst = Worst(GRADIENT_TOLERANCE)
     for label, _, params, config, batch in _batches():
         gold = loops.gradient(params, batch, config)
-        module, path = MatrixFactorization(params), Rows()
+        module, path = MatrixFactorization(params), SparseGrad()
         seen = path.differentiate(module, path.lay_out(to_device(batch, "cpu"), config), config)
         worst.see("sparse gradients", "J", float(seen.value), gold.objective, label)
         worst.see("sparse gradients", "Σ error²", float(seen.squared_error), gold.squared_error, label)

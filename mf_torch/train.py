@@ -25,7 +25,7 @@ from mf_torch.objective import Objective
 from mf_torch.optim import memory, optimizer_of, set_lr, set_memory
 from mf_torch.paths import Path
 from mf_torch.paths.graphed import Graphed
-from mf_torch.paths.rows import Rows
+from mf_torch.paths.sparse_grad import SparseGrad
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ def _with_sparse_grad(path: str, graph: bool) -> Path:
         raise ConfigError(
             "sparse_grad is True with graph True, but a graph's tensors keep their sizes; leave one of them out"
         )
-    return Rows()
+    return SparseGrad()
 
 
 def _usable(device: str) -> torch.device:

@@ -52,7 +52,7 @@ def _grads(module: MatrixFactorization) -> dict[str, torch.Tensor]:
 
 
 def test_every_path_has_its_name_and_a_wrong_one_gets_the_nearest() -> None:
-    assert next(iter(PATHS)) == "autograd" and {"compiled", "sparse", "manual"} <= set(PATHS)
+    assert next(iter(PATHS)) == "autograd" and {"compiled", "sparse", "manual", "fused"} <= set(PATHS)
     assert all(paths.get(name).name == name for name in PATHS)
     with pytest.raises(ConfigError, match=r"path is 'spars', .*'autograd'.* Did you mean 'sparse'"):
         TorchEngine(path="spars")

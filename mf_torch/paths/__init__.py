@@ -11,10 +11,11 @@ from mf_numpy.errors import choose
 from mf_torch.paths.autograd import Autograd
 from mf_torch.paths.base import Path
 from mf_torch.paths.compiled import Compiled
+from mf_torch.paths.fused import Fused
 from mf_torch.paths.manual import Manual
 from mf_torch.paths.sparse import Sparse
 
-PATHS: Mapping[str, Path] = {path.name: path for path in (Autograd(), Compiled(), Sparse(), Manual())}
+PATHS: Mapping[str, Path] = {path.name: path for path in (Autograd(), Compiled(), Sparse(), Manual(), Fused())}
 """By name; a path belongs to no run, so one object serves all."""
 
 __all__ = ["PATHS", "Path", "get"]

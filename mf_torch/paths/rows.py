@@ -1,82 +1,80 @@
-"""`autograd` with sparse gradients: of a table they hold the rows that the batch names, and no others."""
+"""The ratings as a GPU's kernels walk them: each row's pairs, in pieces that one program each can take.
+
+How often an item is rated follows a power law. A piece has `PIECE` pairs at most, so that no program is still busy with
+one row when all others are done; the pieces of a row are then added up first to last, which keeps its bits.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
-from mf_numpy.config import Config
-from mf_numpy.errors import ConfigError
-from mf_numpy.ratings import Ratings
 from mf_torch.batch import Batch
-from mf_torch.model import MatrixFactorization
-from mf_torch.objective import Objective, loss
-from mf_torch.paths.base import ByGraph
+from mf_torch.paths.layout import Compressed, SparseBatch, compress
+
+PIECE = 512
+"""Pairs of a piece at most; a multiple of every number of pairs that a program takes at once."""
 
 
-class Rows(ByGraph):
-    """Eq. 2 with the penalty inside the mean, where it asks each pair for its own rows alone (Eq. 8).
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """One compressed view of the pairs, cut; a row without pairs has one piece without any.
 
-    Each ``grad`` is a sparse tensor. A row outside of the batch has none, which torch's optimisers take for "stay":
-    without a velocity and under AdaGrad that is what they do to it for a gradient of 0, too.
+    Attributes:
+        indptr: (rows + 1,) where each row's pairs begin.
+        others: (B,) the other side's index of each pair.
+        first: (rows + 1,) the first piece of each row.
+        row: (pieces,) whose piece it is.
     """
 
-    name = "autograd"
-
-    def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
-        check(config)
-        return super().load(train, config, device)
-
-    def lay_out(self, batch: Batch, config: Config) -> Batch:
-        check(config)
-        return batch
-
-    def objective(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        p, q = F.embedding(batch.users, module.P, sparse=True), F.embedding(batch.items, module.Q, sparse=True)
-        predicted = module.mu.to(p.dtype) + (p * q).sum(dim=1)  # Eq. 1
-        norms = (p**2).sum(dim=1) + (q**2).sum(dim=1)
-        if module.b is not None and module.c is not None:
-            b = torch.gather(module.b, 0, batch.users, sparse_grad=True)
-            c = torch.gather(module.c, 0, batch.items, sparse_grad=True)
-            predicted, norms = predicted + b + c, norms + b**2 + c**2
-        error = predicted - batch.values
-        squared_error = (error.detach().double() ** 2).sum()
-        return Objective((loss(error, config) + config.reg * norms).mean(), squared_error)  # Eq. 2, Eq. 8
-
-    def advance(
-        self, module: MatrixFactorization, optimizer: torch.optim.Optimizer, batch: Batch, config: Config
-    ) -> Objective:
-        # Adagrad makes sparse tensors of its own, and torch warns once that nobody has said whether to check them.
-        with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
-            return super().advance(module, optimizer, batch, config)
-
-    def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        seen = super()._differentiate(module, batch, config)
-        for p in module.parameters():
-            assert p.grad is not None
-            p.grad = p.grad.coalesce()  # Eq. 7: what a row gets from its pairs adds up
-        return seen
+    indptr: Tensor
+    others: Tensor
+    first: Tensor
+    row: Tensor
 
 
-def check(config: Config) -> None:
-    """Refuse what moves rows outside of a batch, and so needs all rows of a gradient.
+@dataclass(eq=False, kw_only=True)
+class RowBatch(SparseBatch):
+    """`SparseBatch` with both views in pieces.
+
+    Attributes:
+        user_pieces, item_pieces: the views `by_user` and `by_item`.
+    """
+
+    user_pieces: Pieces = field(repr=False)
+    item_pieces: Pieces = field(repr=False)
+
+
+def in_pieces(batch: Batch) -> RowBatch:
+    """Sort the pairs by user, stably, and cut both views.
 
     Raises:
-        ConfigError: a penalty on all rows, momentum, or Adam.
+        IndexError: an index outside the batch's shape.
     """
-    asked = "sparse_grad is True with"
-    if config.penalty == "total" and config.reg:
-        raise ConfigError(
-            f"{asked} penalty 'total' and reg {config.reg:g}, whose gradient has every row in every batch; "
-            "use penalty='per_rating', or leave sparse_grad out"
-        )
-    if config.momentum:
-        raise ConfigError(
-            f"{asked} momentum {config.momentum:g}, but a velocity goes on moving rows that a batch does not name; "
-            "use momentum=0 or step_rule='adagrad', or leave sparse_grad out"
-        )
-    if config.step_rule == "adam":
-        raise ConfigError(
-            f"{asked} step_rule 'adam', whose means go on moving rows that a batch does not name (torch's SparseAdam "
-            "lets them rest, which is another algorithm); use step_rule='adagrad', or leave sparse_grad out"
-        )
+    if isinstance(batch, RowBatch):
+        return batch
+    sparse = compress(batch)
+    return RowBatch(**vars(sparse), user_pieces=cut(sparse.by_user), item_pieces=cut(sparse.by_item))
+
+
+def cut(view: Compressed) -> Pieces:
+    """Pieces of `PIECE` pairs, the last one of each row shorter."""
+    counts = view.indptr.diff().long()
+    n_pieces = torch.clamp(-(-counts // PIECE), min=1)
+    first = torch.cat([n_pieces.new_zeros(1), torch.cumsum(n_pieces, dim=0)])
+    each = torch.arange(int(first[-1]), device=first.device)
+    row = torch.searchsorted(first, each, right=True) - 1
+    index = view.indptr.dtype
+    return Pieces(view.indptr, view.indices, first.to(index), row.to(index))
+
+
+def to_tensors(batch: RowBatch) -> list[Tensor]:
+    """The layout as `mf_torch.paths.operator.fused` takes it."""
+    return [*vars(batch.user_pieces).values(), *vars(batch.item_pieces).values(), batch.values, batch.order]
+
+
+def from_tensors(layout: list[Tensor]) -> tuple[Pieces, Pieces, Tensor, Tensor]:
+    """Pieces of users and of items, values, and where each pair of the items' order stands in the users'."""
+    return Pieces(*layout[:4]), Pieces(*layout[4:8]), layout[8], layout[9]
