@@ -24,7 +24,14 @@ from mf_numpy.errors import choose
 
 Json = dict[str, Any]
 
-FILES = ("README.md", "CONTRIBUTING.md", "docs/performance.md", "mf_numpy/derivation.md", "mf_numpy/derivation.zh.md")
+FILES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/performance.md",
+    "mf_numpy/derivation.md",
+    "mf_numpy/derivation.zh.md",
+    "mf_torch/README.md",
+)
 FIGURES = ROOT / "docs" / "figures"
 KINDS = ("measured", "figure")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import kernel_tables, peer_tables, result
+from bench import kernel_tables, link_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -308,6 +308,8 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "growth": peer_tables.growth,
     "executed": kernel_tables.executed,
     "constants": kernel_tables.constants,
+    "links": link_tables.sent,
+    "carried": link_tables.carried,
 }
 
 
