@@ -22,14 +22,17 @@ def sent(of: Source) -> tuple[Cells, str]:
     """Bytes and time of an iteration by form and number of processes."""
     outcome = result.load(links.PATH, links.SCHEMA, links.VERSION)
     problem = outcome["problem"]
-    cells = [["Q", "processes", "a process sends, MB", "loopback, all, MB", "rows of Q a process keeps", "ms"]]
+    head = ["Q, processes", "a process sends, MB", "loopback, all, MB", "rows of Q a process keeps", "ms"]
+    cells = [
+        head if of.lang == "en" else ["Q，进程数", "每进程发送 MB", "回环接口共计 MB", "每进程保留 Q 的行数", "毫秒"]
+    ]
     for row in outcome["rows"]:
         if row["timing"] is None:
-            cells.append([row["form"], str(row["processes"]), "–", "–", "–", str(row["status"])])
+            cells.append([f"{row['form']}, {row['processes']}", "–", "–", "–", str(row["status"])])
             continue
         shown = ["–" if x is None else f"{x / 1e6:.2f}" for x in (row["sent_bytes"], row["wire_bytes"])]
         time = f"{row['timing']['median_ms']:.0f}"
-        cells.append([row["form"], str(row["processes"]), *shown, f"{row['item_rows']:,}", time])
+        cells.append([f"{row['form']}, {row['processes']}", *shown, f"{row['item_rows']:,}", time])
     touched = min(row["touched_share"] for row in outcome["rows"] if row["touched_share"] is not None)
     busy = outcome["others_busy_cores"] or 0.0
     about, size, n = outcome["machine"], problem, len(outcome["rows"][0]["samples_ms"])
@@ -45,7 +48,10 @@ def sent(of: Source) -> tuple[Cells, str]:
 def carried(of: Source) -> tuple[Cells, str]:
     """The model at 10⁹ users, 10⁸ items and 10¹¹ ratings, on the fewest GPUs that hold it and on more."""
     least = fewest()
-    cells = [["GPUs", "GB a GPU, ring", "GB a GPU, Q on each", "sent a GPU, GB", "s at its link", "s at its memory"]]
+    head = ["GPUs", "GB a GPU, ring", "GB a GPU, Q on each", "s at its link", "s at its memory"]
+    cells = [
+        head if of.lang == "en" else ["GPU 数", "每 GPU 的 GB，环", "每 GPU 的 GB，各存 Q", "链路秒数", "显存秒数"]
+    ]
     for gpus in (least, 2 * least, 8 * least):
         round_, each = (spread(USERS, ITEMS, RATINGS, FACTORS, gpus, ring=ring) for ring in (True, False))
         cells.append(
@@ -53,7 +59,6 @@ def carried(of: Source) -> tuple[Cells, str]:
                 f"{gpus:,}",
                 f"{round_.held / 1e9:.0f}",
                 f"{each.held / 1e9:.0f}",
-                f"{round_.sent / 1e9:.1f}",
                 f"{round_.sent / LINK_SPEED:.2f}",
                 f"{round_.passed / MEMORY_SPEED:.2f}",
             ]
