@@ -344,6 +344,31 @@ def instructions(
 
 
 @app.command
+def links(
+    *,
+    ratings: Annotated[int, Parameter(help="N, planted")] = 1_000_000,
+    n_factors: Annotated[int, Parameter(help="K")] = 64,
+    processes: Annotated[str, Parameter(help="comma-separated divisors of 6")] = "1,2,3",
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), help="the result; by default the committed one", show_default=False),
+    ] = None,
+) -> int:
+    """Count what an iteration on several processes sends, with Q on each, going round, and by DTensor."""
+    from bench import kernels
+    from bench import links as between
+
+    progress = Console(stderr=True, highlight=False)
+    outcome = between.measure(
+        n_ratings=ratings,
+        n_factors=n_factors,
+        processes=kernels.numbers(processes, "processes"),
+        say=lambda text: progress.print(text, style="dim", markup=False),
+    )
+    return _kept(outcome, out or between.PATH, between.summary(outcome))
+
+
+@app.command
 def figures(
     *,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,

@@ -143,3 +143,42 @@ def on_gpu(n_factors: int, *, n_users: int, n_items: int, n_ratings: int, cache_
     through = stream + sum(moved for _, moved in gathers) + 9 * rows
     resident = stream + 3 * rows <= cache_bytes
     return Traffic(through, 0.0 if resident else stream + 9 * rows + missed)  # Eq. 27
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What one of R processes of `mf_torch.distributed` holds and does in an iteration.
+
+    Attributes:
+        held: bytes of the device's memory.
+        sent: bytes that it sends, and receives.
+        passed: bytes that it reads and writes in its own memory, as if no row of Q stayed in a cache.
+    """
+
+    held: float
+    sent: float
+    passed: float
+
+
+def spread(n_users: float, n_items: float, n_ratings: float, n_factors: int, processes: int, *, ring: bool) -> Spread:
+    """A float32 fit (s = 4) of m users, n items and N ratings on R processes; ``ring`` is one row of Q on one process.
+
+    Held: a rating 32 bytes (its user, its item twice, its partner and place in the order by items, 4 each, the rating,
+        its error and that in the other order, s each); of the m/R users' rows of K + 1 numbers, parameter, velocity,
+        gradient and the copy that a divergence goes back to, with the ring a second gradient, of one block; 4 bytes
+        for where a row begins, with the ring once for each block; of Q as many copies of n rows as of the users',
+        with the ring nine of n/R (those four, two blocks that go round with two of sums, and what is pulled).
+    Sent: 2 (R-1)/R n (K + 1) s: an all-reduce of ∇Q and ∇c; as much by the ring, half of it rows, half sums.
+    Passed: a rating 3 K s for q_i twice and p_u once, and 44 for what is held of it and its three indices and numbers
+        met again; nine passes over the rows that are moved; with the ring three over ∇P for each block.
+    """
+    s, row = 4, 4 * (n_factors + 1)
+    m, n, ratings = n_users / processes, n_items / processes, n_ratings / processes
+    if ring:
+        held = 32 * ratings + 5 * m * row + 4 * m * processes + 9 * n * row
+        passed = 9 * (m + n) * row + 3 * m * row * processes
+    else:
+        held = 32 * ratings + 4 * m * (row + 1) + 4 * n_items * row
+        passed = 9 * (m + n_items) * row
+    sent = 2 * (processes - 1) / processes * n_items * row
+    return Spread(held, sent, passed + ratings * (3 * n_factors * s + 44))

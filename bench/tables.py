@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import kernel_tables, path_tables, peer_tables, result
+from bench import kernel_tables, link_tables, path_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -314,6 +314,8 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "paths": path_tables.speeds,
     "operators": path_tables.spent,
     "cuda": path_tables.on_cuda,
+    "links": link_tables.sent,
+    "carried": link_tables.carried,
 }
 
 

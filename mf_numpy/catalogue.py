@@ -159,7 +159,7 @@ _SOLUTIONS = (
     ),
     Fault(
         name="start-without-its-2",
-        function="mf_numpy.model:_draw",
+        function="mf_numpy.model:draw",
         right="return rng.uniform(0.0, 2.0 * np.sqrt(max(mean, 0.0) / config.n_factors), shape)",
         wrong="return rng.uniform(0.0, np.sqrt(max(mean, 0.0) / config.n_factors), shape)",
         origin="The end of the range is taken for its mean, so predictions start at a quarter of the mean rating.",

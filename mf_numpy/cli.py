@@ -33,12 +33,12 @@ MODELS_GROUP = Group.create_ordered("Use a model")
 _DATA = Group.create_ordered("Know the data")
 _TRUST = Group.create_ordered("Trust the code")
 
-_FIT_GROUP = Group.create_ordered("Fit")
+FIT_GROUP = Group.create_ordered("Fit")
 BACKEND_GROUP = Group.create_ordered("Where it runs")
 _SETTINGS_GROUP = Group.create_ordered("Settings", help="Those not given are the recipe's, which `recipes` lists.")
-_READER_GROUP = Group.create_ordered("Reading a file", help="Those not given are found out from the file.")
+READER_GROUP = Group.create_ordered("Reading a file", help="Those not given are found out from the file.")
 
-_Data = Annotated[str, Parameter(help="Name of a data set, which `data` lists, or path of a file or folder.")]
+Data = Annotated[str, Parameter(help="Name of a data set, which `data` lists, or path of a file or folder.")]
 _Model = Annotated[str, Parameter(help="Model file that `fit` saved.")]
 _User = Annotated[str, Parameter(help="User id, as the data have it.")]
 _Count = Annotated[int, Parameter(name=("-n", "--count"), validator=Number(gte=1), help="Rows to show.")]
@@ -46,24 +46,24 @@ _WithSeen = Annotated[bool, Parameter(negative=(), help="Recommend items that th
 _Clip = Annotated[bool, Parameter(negative=(), help="Move predictions outside the rating scale to its ends.")]
 
 
-_Recipe = Annotated[
+Recipe = Annotated[
     str | None,
-    Parameter(group=_FIT_GROUP, help=f"Settings to start from: {', '.join(RECIPES)}; default: {DEFAULT_RECIPE}."),
+    Parameter(group=FIT_GROUP, help=f"Settings to start from: {', '.join(RECIPES)}; default: {DEFAULT_RECIPE}."),
 ]
 _Valid = Annotated[
     float | None,
-    Parameter(group=_FIT_GROUP, help="Share of the ratings to hold out, 0 for none; default: the recipe's."),
+    Parameter(group=FIT_GROUP, help="Share of the ratings to hold out, 0 for none; default: the recipe's."),
 ]
 _Output = Annotated[
     str | None,
     Parameter(
         name=("--output", "-o"),
-        group=_FIT_GROUP,
+        group=FIT_GROUP,
         help="File to save the model to; default: model.safetensors, or the resumed file.",
     ),
 ]
 _Resume = Annotated[
-    str | None, Parameter(group=_FIT_GROUP, help="Model file to go on from, on the same data and --seed.")
+    str | None, Parameter(group=FIT_GROUP, help="Model file to go on from, on the same data and --seed.")
 ]
 
 
@@ -74,21 +74,21 @@ class Reader:
     format: Annotated[
         str | None,
         Parameter(
-            group=_READER_GROUP, help="How it is written: anime, ml-100k, ml-dat, ml-csv, csv, tsv, npz, parquet."
+            group=READER_GROUP, help="How it is written: anime, ml-100k, ml-dat, ml-csv, csv, tsv, npz, parquet."
         ),
     ] = None
     duplicates: Annotated[
-        str | None, Parameter(group=_READER_GROUP, help="What a pair rated twice is: error, first, last, mean, keep.")
+        str | None, Parameter(group=READER_GROUP, help="What a pair rated twice is: error, first, last, mean, keep.")
     ] = None
-    user: Annotated[str | None, Parameter(group=_READER_GROUP, help="Column of user ids.")] = None
-    item: Annotated[str | None, Parameter(group=_READER_GROUP, help="Column of item ids.")] = None
-    rating: Annotated[str | None, Parameter(group=_READER_GROUP, help="Column of ratings.")] = None
+    user: Annotated[str | None, Parameter(group=READER_GROUP, help="Column of user ids.")] = None
+    item: Annotated[str | None, Parameter(group=READER_GROUP, help="Column of item ids.")] = None
+    rating: Annotated[str | None, Parameter(group=READER_GROUP, help="Column of ratings.")] = None
     scale: Annotated[
         tuple[float, float] | None,
-        Parameter(group=_READER_GROUP, help="Smallest and largest rating.", negative=(), metavar="LO HI"),
+        Parameter(group=READER_GROUP, help="Smallest and largest rating.", negative=(), metavar="LO HI"),
     ] = None
     download: Annotated[
-        bool, Parameter(group=_READER_GROUP, help="Fetch a data set of MovieLens that is not here.", negative=())
+        bool, Parameter(group=READER_GROUP, help="Fetch a data set of MovieLens that is not here.", negative=())
     ] = False
 
 
@@ -159,12 +159,12 @@ def build_app(
     no_reader, no_settings = Reader(), Settings()
 
     @app.command(name="fit", group=_TRAINING)
-    @_flat(how=fit_options, settings=Settings, reader=Reader)
+    @flat(how=fit_options, settings=Settings, reader=Reader)
     def fit_command(
-        data: _Data,
+        data: Data,
         /,
         *,
-        recipe: _Recipe = None,
+        recipe: Recipe = None,
         valid: _Valid = None,
         output: _Output = None,
         resume: _Resume = None,
@@ -196,8 +196,8 @@ def build_app(
         cli_model.recipes()
 
     @app.command(group=MODELS_GROUP)
-    @_flat(reader=Reader)
-    def evaluate(model: _Model, data: _Data, /, *, reader: Any = no_reader) -> None:
+    @flat(reader=Reader)
+    def evaluate(model: _Model, data: Data, /, *, reader: Any = no_reader) -> None:
         """Score a saved model on a table of ratings."""
         from mf_numpy import cli_model
 
@@ -238,17 +238,17 @@ def build_app(
         cli_model.recommend(model, user, n=count, with_seen=with_seen)
 
     @app.command(group=MODELS_GROUP)
-    @_flat(reader=Reader)
-    def look(model: _Model, data: _Data, user: _User, /, *, count: _Count = 20, reader: Any = no_reader) -> None:
+    @flat(reader=Reader)
+    def look(model: _Model, data: Data, user: _User, /, *, count: _Count = 20, reader: Any = no_reader) -> None:
         """Show a user's own ratings beside the predictions, then ten recommendations."""
         from mf_numpy import cli_model
 
         cli_model.look(model, data, user, n=count, reader=asdict(reader))
 
     @app.command(group=_DATA)
-    @_flat(reader=Reader)
+    @flat(reader=Reader)
     def describe(
-        data: _Data,
+        data: Data,
         /,
         *,
         plots: Annotated[str | None, Parameter(help="Folder to draw the distributions into.")] = None,
@@ -267,7 +267,7 @@ def build_app(
         cli_model.data()
 
     @app.command(name="check", group=_TRUST)
-    @_flat(how=check_options)
+    @flat(how=check_options)
     def check_command(
         *,
         break_: Annotated[
@@ -288,7 +288,7 @@ def build_app(
     return app
 
 
-def _flat(**options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def flat(**options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command's arguments option classes that are only known at run time, their fields as plain options."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

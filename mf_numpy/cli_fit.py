@@ -48,7 +48,7 @@ def fit(
         raise ConfigError("recipe and resume are both given; a resumed model has its own settings, so drop the recipe")
     base = RECIPES[choose("recipe", recipe or default_recipe, RECIPES)]
     config = base.config if earlier is None else earlier.config
-    given = _given(settings)
+    given = given_of(settings)
     before = config.solver, config.step_rule
     solver = given.get("solver", config.solver)
     rule = given.get("step_rule", config.step_rule if solver == config.solver else "momentum")
@@ -128,7 +128,12 @@ def _share_held_out(earlier: FitResult, ratings: Ratings) -> float:
     return left_out / len(ratings)
 
 
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+def given_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, with the schedule read.
+
+    Raises:
+        ConfigError: a schedule that is none.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
     if "lr_schedule" in given:
         given["lr_schedule"] = _schedule(given["lr_schedule"])

@@ -94,7 +94,7 @@ def start(train: Ratings, config: Config) -> Params:
     """
     rng = np.random.default_rng(config.seed)
     shape_p, shape_q = (train.n_users, config.n_factors), (train.n_items, config.n_factors)
-    p, q = _draw(rng, shape_p, config, train.mean), _draw(rng, shape_q, config, train.mean)
+    p, q = draw(rng, shape_p, config, train.mean), draw(rng, shape_q, config, train.mean)
     dtype = config.numpy_dtype
     if config.model == "plain":
         return Params(p.astype(dtype), q.astype(dtype))
@@ -102,7 +102,8 @@ def start(train: Ratings, config: Config) -> Params:
     return Params(p.astype(dtype), q.astype(dtype), b, c, mu=train.mean)
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:
+def draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:
+    """Factors of a start (Eq. 25) in float64, the next of the generator."""
     if config.init == "uniform":
         return rng.uniform(0.0, config.start_scale, shape)
     if config.init == "mean":

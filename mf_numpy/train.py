@@ -81,7 +81,7 @@ def run(
     # A diverged run went one epoch back, past the last row of its history.
     history = [record for record in resume.history if record.epoch <= resume.state.epoch] if resume else []
     first = resume.state.epoch if resume else 0
-    best = State(resume.params, epoch=_best_epoch(history, config)) if resume else None
+    best = State(resume.params, epoch=best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
     point = resume.state.copy() if resume else init(train, config)
     state = engine.start(point, whole, config)
@@ -90,7 +90,7 @@ def run(
 
     status: Status = "max_epochs"
     message = f"ran all {config.n_epochs} epochs"
-    ended_before = _reason_to_stop(history, config) if history else None
+    ended_before = reason_to_stop(history, config) if history else None
     if ended_before:
         status, message = ended_before
     # `good` is the last point whose objective is known to be finite; `here` is where this epoch began. Copies take
@@ -106,15 +106,15 @@ def run(
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
                 record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, train.mean))
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
-                status, message = "diverged", _diverged(record, good, config)
+                status, message = "diverged", diverged(record, good.epoch, config)
                 here = good
                 break
             here = ended
             history.append(record)
-            if config.patience and _best_epoch(history, config) == record.epoch:
+            if config.patience and best_epoch(history, config) == record.epoch:
                 best = here
             asked = callback(record) if callback else None
-            reason = _reason_to_stop(history, config)
+            reason = reason_to_stop(history, config)
             if reason is None and isinstance(engine, SelfEnding):
                 why = engine.ended(state)
                 reason = ("converged", why) if why else None
@@ -129,7 +129,7 @@ def run(
             engine.close(state)
     # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
     if status != "diverged" and here.epoch > first and not _predicts(engine, here, train):
-        status, message = "diverged", _diverged(history[-1], good, config)
+        status, message = "diverged", diverged(history[-1], good.epoch, config)
         here = good
     params = here.params
     if best is not None and config.patience and status != "diverged":
@@ -188,7 +188,7 @@ def _predicts(engine: Engine[S], point: State, train: Ratings) -> bool:
     return True
 
 
-def _best_epoch(history: list[EpochRecord], config: Config) -> int:
+def best_epoch(history: list[EpochRecord], config: Config) -> int:
     """The last epoch whose validation RMSE fell by more than `min_delta` below the best before it; 0 if none."""
     best, epoch = math.inf, 0
     for record in history:
@@ -197,9 +197,10 @@ def _best_epoch(history: list[EpochRecord], config: Config) -> int:
     return epoch
 
 
-def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status, str] | None:
+def reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status, str] | None:
+    """Status and message of a fit whose history says that it has come to its end before the last epoch, or None."""
     now = history[-1].epoch
-    if config.patience and now - _best_epoch(history, config) >= config.patience:
+    if config.patience and now - best_epoch(history, config) >= config.patience:
         return "stopped", f"no better validation RMSE in {config.patience} epochs"
     last = [record.objective for record in history[-4:]]
     if config.tol and len(last) == 4:
@@ -209,13 +210,14 @@ def _reason_to_stop(history: list[EpochRecord], config: Config) -> tuple[Status,
     return None
 
 
-def _diverged(record: EpochRecord, good: State, config: Config) -> str:
+def diverged(record: EpochRecord, good: int, config: Config) -> str:
+    """The message of a fit that diverged in the epoch of `record` and keeps the parameters after epoch `good`."""
     other = f", or lower momentum (now {config.momentum:g})" if config.momentum else ""
     remedy = f"Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
     if config.solver in STEPS_OF_THEIR_OWN:
         remedy = f"Raise reg (now {config.reg:g})"
     return (
-        f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good.epoch} are "
+        f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good} are "
         f"kept. {remedy}"
     )
 

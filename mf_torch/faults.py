@@ -95,7 +95,7 @@ _LIST = (
     ),
     Fault(
         name="transpose-not-permuted",
-        function="mf_torch.paths.layout:SparseBatch.pulled",
+        function="mf_torch.paths.layout:SparseBatch.pulled_items",
         right="of_items = torch.index_select(e, 0, self.order)",
         wrong="of_items = e",
         origin="The pattern is transposed once and E anew in each step, and the numbers stay in the order of the rows.",

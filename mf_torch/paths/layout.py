@@ -98,13 +98,17 @@ class SparseBatch(Batch):
 
     def pulled(self, e: Tensor, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """E Q (m, K), Eᵀ P (n, K), E 1 (m,) and Eᵀ 1 (n,) of numbers e (B,), as in Eq. 4 and Eq. 6."""
+        (e_q, e_1), (et_p, et_1) = self.pulled_users(e, Q), self.pulled_items(e, P)
+        return e_q, et_p, e_1, et_1
+
+    def pulled_users(self, e: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+        """E Q (m, K) and E 1 (m,)."""
+        return self.by_user.times(e, Q), self.by_user.times(e, Q.new_ones(len(Q), 1))[:, 0]  # Eq. 4
+
+    def pulled_items(self, e: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
+        """Eᵀ P (n, K) and Eᵀ 1 (n,)."""
         of_items = torch.index_select(e, 0, self.order)
-        return (
-            self.by_user.times(e, Q),  # Eq. 4
-            self.by_item.times(of_items, P),  # Eq. 4
-            self.by_user.times(e, Q.new_ones(len(Q), 1))[:, 0],
-            self.by_item.times(of_items, P.new_ones(len(P), 1))[:, 0],
-        )
+        return self.by_item.times(of_items, P), self.by_item.times(of_items, P.new_ones(len(P), 1))[:, 0]  # Eq. 4
 
 
 def compress(batch: Batch) -> SparseBatch:
