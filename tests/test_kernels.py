@@ -193,6 +193,39 @@ def test_other_instruction_sets(cpu: str, features: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+_FOR_AARCH64 = r"""
+import re
+import llvmlite.binding as llvm
+from mf_numpy import Config, kernels, model
+from mf_numpy.batch import full_batch
+from mf_numpy.kernels import gradients, vector
+from tests.test_kernels import _ratings
+
+config = Config(n_factors=16)
+kernels.gradient(model.start(_ratings(), config), full_batch(_ratings(), config), config)
+kernel = gradients.block_kernel(vector.form(16))
+code = kernel.inspect_llvm(kernel.signatures[0])
+# Numba's own counting of references is x86's; the kernel's code is no machine's.
+code = re.sub(r'"target-(cpu|features)"="[^"]*"|target (triple|datalayout) = .*', "", code).replace("llvm.x86.", "x86.")
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(opt=2, cpu="cortex-a72")
+module = llvm.parse_assembly(code)
+module.triple, module.data_layout = machine.triple, str(machine.target_data)
+assembly = machine.emit_assembly(module)
+print(len(re.findall(r"\bfmla\s+v\d+\.4s", assembly)), len(re.findall(r"\bfmadd\s+s\d+", assembly)))
+"""
+
+
+def test_the_vectors_are_those_of_aarch64_too() -> None:
+    """Assembled for it, not run: multiply-adds of four numbers, and hardly one that is of a single number."""
+    done = subprocess.run([sys.executable, "-c", _FOR_AARCH64], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    vectors, singles = map(int, done.stdout.split())
+    # A row of 16 is four registers: its dot product, its gradient and its item's, at least once each.
+    assert vectors >= 12 and singles <= vectors // 10
+
+
 def test_a_workspace_keeps_nothing_of_the_batch() -> None:
     batch = full_batch(_ratings(), Config())
     room = kernels.workspace(model.start(_ratings(), Config()), batch)
