@@ -33,11 +33,10 @@ def speeds(of: Source) -> tuple[Cells, str]:
     found = _paths()
     if not found:
         return [], of.say("No measurement of the paths is committed yet.", "尚未提交各路径的测量结果。")
-    cells = [[of.say("path, K", "路径，K"), *(DATA[name] for name in found)]]
-    keys = dict.fromkeys((row["n_factors"], row["system"]) for outcome in found.values() for row in outcome["rows"])
-    for k, system in sorted(keys, key=lambda key: int(key[0])):
-        line = [f"{_named(system)}, {k}"]
-        cells.append(line + [_beside(of, outcome, system, k) for outcome in found.values()])
+    columns = [(name, k) for name, o in found.items() for k in sorted({row["n_factors"] for row in o["rows"]})]
+    cells = [[of.say("path", "路径"), *(f"{DATA[name]}, K = {k}" for name, k in columns)]]
+    systems = dict.fromkeys(row["system"] for outcome in found.values() for row in outcome["rows"])
+    cells += [[_named(system), *(_beside(of, found[name], system, k) for name, k in columns)] for system in systems]
     busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
     cores = sorted({(o["machine"]["cpu"], o["machine"]["cores"]["usable"]) for o in found.values()})
     threads = sorted({row["threads"] for outcome in found.values() for row in outcome["rows"]})

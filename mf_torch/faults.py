@@ -171,7 +171,7 @@ _LIST = (
     Fault(
         name="fused-velocity-lost",
         function="mf_torch.paths.fused:update",
-        right='new = kernels.update(params.tensors(), old or None, seen.gradient, group["lr"], config)',
+        right='new = kernels.update(params.tensors(), old, seen.gradient, group["lr"], config)',
         wrong='new = kernels.update(params.tensors(), None, seen.gradient, group["lr"], config)',
         origin="A step of one's own in place of the optimiser's starts from rest each time; the first step is right.",
         caught_by=("trajectories", "unrolled velocity"),

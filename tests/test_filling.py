@@ -12,6 +12,9 @@ pytest.importorskip("matplotlib")
 from bench import cli, docs, rungs, tables
 
 Json = dict[str, Any]
+WITHOUT_A_RESULT = {"cuda"}
+"""Tables that are a sentence until somebody commits what they are made of."""
+
 ENGLISH = """# Text
 
 <!-- measured: biases -->
@@ -99,6 +102,9 @@ def test_tables_are_small_whole_and_in_their_language(name: str, outcome: Json) 
     for lang in ("en", "zh"):
         text = tables.render(name, outcome, lang)
         rows = [line for line in text.splitlines() if line.startswith("|")]
+        if name in WITHOUT_A_RESULT:
+            assert not rows and len(text) > 10
+            continue
         columns = {line.count("|") - 1 for line in rows}
         assert len(columns) == 1 and 2 <= columns.pop() <= 5
         assert 4 <= len(rows) <= 11

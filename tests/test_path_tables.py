@@ -42,9 +42,9 @@ def test_rates_and_ratios_of_the_paths(folder: Path) -> None:
     outcome = _result(paths.SCHEMA, paths.VERSION, rows=rows, ratios=list(paths.ratios(rows)))
     (folder / "paths-ml-1m.json").write_text(json.dumps(outcome))
     text = tables.render("paths", {}, "en")
-    assert "| path, K | MovieLens 1M |" in text
-    assert "| `fused`, 16 | 100, 250 M/s; 30×, 50× autograd; 1×, 1.25× Numba |" in text
-    assert "| `mf_numpy`, Numba, 16 | 100, 200 M/s; 30×, 40× autograd |" in text
+    assert "| path | MovieLens 1M, K = 16 |" in text
+    assert "| `fused` | 100, 250 M/s; 30×, 50× autograd; 1×, 1.25× Numba |" in text
+    assert "| `mf_numpy`, Numba | 100, 200 M/s; 30×, 40× autograd |" in text
     assert "by 1, 2 threads" in text and "a CPU, 2 cores; others kept at most 0.04 cores busy" in text
     assert "| `fused` | `mul` 60 %, `sum` 30 %, outside torch's operators 10 % |" in tables.render(
         "operators", {}, "en"

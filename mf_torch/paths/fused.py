@@ -160,10 +160,11 @@ def update(
     """The step of `mf_torch.optim.sgd` by `mf_numpy.kernels.update`, in place on `params`, the module's own memory."""
     (group,) = optimizer.param_groups
     buffers = {name: optimizer.state[p].get("momentum_buffer") for name, p in module.named_parameters()}
-    old = {name: buffer.numpy() for name, buffer in buffers.items() if buffer is not None}
+    velocity = {name: buffer.numpy() for name, buffer in buffers.items() if buffer is not None}
+    old = Memory(velocity) if velocity else None
     with threads(), np.errstate(over="ignore", invalid="ignore"):
-        new = kernels.update(params.tensors(), Memory(old) if old else None, seen.gradient, group["lr"], config)
+        new = kernels.update(params.tensors(), old, seen.gradient, group["lr"], config)
     for name, p in module.named_parameters():
         torch.autograd.graph.increment_version(p)
-        if new is not None and not old:
+        if new is not None and old is None:
             optimizer.state[p]["momentum_buffer"] = torch.from_numpy(new.velocity[name])
