@@ -121,28 +121,31 @@ class Traffic:
         return max(self.cache / cache_rate, self.memory / memory_rate)  # Eq. 28
 
 
-def on_gpu(n_factors: int, *, n_users: int, n_items: int, n_ratings: int, cache_bytes: int) -> Traffic:
+def on_gpu(n_factors: int, *, n_users: int, n_items: int, n_ratings: int, cache_bytes: int, stored: int = 4) -> Traffic:
     """The least that a full-batch iteration in float32 moves (Eq. 27) where rows come from a cache of `cache_bytes`.
 
     Taken is the form that moves least: the ratings pass once by user and once by item, so that the row of the side
-    that they are sorted by, and its sum, stay in registers, and nothing is added to the same place twice. With s = 4:
+    that they are sorted by, and its sum, stay in registers, and nothing is added to the same place twice. With s = 4,
+    and factors gathered from copies of t = `stored` bytes a number:
 
-    By user, a rating: the item's index (4), the rating (s), q_i and c_i read ((K + 1) s), e written (s).
-    By item: the user's index and where its e is (4 + 4), e read (s), p_u read (K s).
-    Once an iteration, 9 passes over each row's K + 1 numbers, as in `per_rating`.
+    By user, a rating: the item's index (4), the rating (s), q_i and c_i read (K t + s), e written (s).
+    By item: the user's index and where its e is (4 + 4), e read (s), p_u read (K t).
+    Once an iteration, 9 passes over each row's K + 1 numbers, as in `per_rating`, and where t < s the copy: K (s + t).
 
     From the memory come indices, ratings and e, and the once-an-iteration passes, unless all of that and the velocities
     fit into the cache, where the iteration before left them; and of rows gathered from a table that is larger than the
     cache the share that it cannot hold.
     """
-    s, row = 4, 4 * (n_factors + 1)
-    rows = (n_users + n_items) * row
+    s = 4
+    row = n_factors * stored + s
+    once = (n_users + n_items) * (9 * s * (n_factors + 1) + (n_factors * (s + stored) if stored < s else 0))
+    kept = (n_users + n_items) * 3 * s * (n_factors + 1)
     stream = n_ratings * (12 + 3 * s)
     gathers = ((n_items * row, n_ratings * row), (n_users * row, n_ratings * (row - s)))
     missed = sum(moved * (1 - cache_bytes / table) for table, moved in gathers if table > cache_bytes)
-    through = stream + sum(moved for _, moved in gathers) + 9 * rows
-    resident = stream + 3 * rows <= cache_bytes
-    return Traffic(through, 0.0 if resident else stream + 9 * rows + missed)  # Eq. 27
+    through = stream + sum(moved for _, moved in gathers) + once
+    resident = stream + kept <= cache_bytes
+    return Traffic(through, 0.0 if resident else stream + once + missed)  # Eq. 27
 
 
 @dataclass(frozen=True)

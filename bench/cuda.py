@@ -6,7 +6,7 @@
     cuda: the device as torch sees it {name, memory_bytes, cache_bytes, processors, capability, cuda}, or null
     roof: see `bench.cuda_roof`, or null
     limits {cache, memory}: bytes/s of the roof's triad, or null
-    rows [{part, device, system, n_ratings, n_factors, batch_size, graph, status (ok, failed, not run), reason,
+    rows [{part, device, system, n_ratings, n_factors, batch_size, graph, storage, status (ok, failed, not run), reason,
            samples_ms, timing, check, warm_up_ms, load_s, transfer_s, transfer_bytes, peak_cuda_bytes, profile, traffic,
            share, ...}] as `bench.cuda_worker` has them
     crossings [{n_factors, n_ratings, ...}]: see `crossings`
@@ -195,13 +195,10 @@ def _share(row: Json, limits: Json | None) -> float | None:
 
 
 def best(rows: list[Json], device: str, n_ratings: int, n_factors: int) -> Json | None:
-    """The fastest full-batch case of a device and size, or None."""
-    wanted = "full", device, n_ratings, n_factors
-    same = [
-        row
-        for row in rows
-        if (row["part"], row["device"], row["n_ratings"], row["n_factors"]) == wanted and row.get("timing")
-    ]
+    """The fastest full-batch case of a device and size in float32, or None."""
+    wanted = "full", device, n_ratings, n_factors, None
+    keys = "part", "device", "n_ratings", "n_factors", "storage"
+    same = [row for row in rows if tuple(row.get(key) for key in keys) == wanted and row.get("timing")]
     return min(same, key=lambda row: float(row["timing"]["median_ms"]), default=None)
 
 
@@ -238,12 +235,13 @@ def summary(outcome: Json) -> list[str]:
             for line in outcome["roof"]["lines"]
         ]
     head = (
-        f"{'part':7}{'on':5}{'system':10}{'graph':6}{'ratings':>12}{'batch':>10}{'K':>4}{'ms':>10}{'M ratings/s':>12}"
+        f"{'part':7}{'on':5}{'system':16}{'graph':6}{'ratings':>12}{'batch':>10}{'K':>4}{'ms':>10}{'M ratings/s':>12}"
     )
     out.append(head + f"{'bound':>7}{'busy':>6}{'MiB':>8}")
     for row in outcome["rows"]:
         size = f"{row['batch_size']:,}" if row["batch_size"] else ""
-        begin = f"{row['part']:7}{row['device']:5}{row['system']:10}{'yes' if row['graph'] else '':6}"
+        system = f"{row['system']} {row['storage'] or ''}".strip()
+        begin = f"{row['part']:7}{row['device']:5}{system:16}{'yes' if row['graph'] else '':6}"
         begin += f"{row['n_ratings']:12,}{size:>10}{row['n_factors']:4}"
         if row["status"] != "ok":
             out.append(f"{begin}  {row['status']}: {row['reason']}")

@@ -16,6 +16,9 @@ from typing import Any
 from mf_numpy.planted import ANIME_FULL
 
 NUMBA = "numba"
+HALVED, STORAGES = "fused", ("bfloat16", "float16")
+"""The path that can gather factors of 16 bits, and of which kinds; a graph leaves the device's time alone."""
+
 UNUSABLE = "UnusableError"
 """How the reason of a process begins that ended because the device answers nothing any more."""
 
@@ -32,6 +35,7 @@ class CudaCase:
         n_factors: K.
         batch_size: of part ``batch`` and some of ``target``.
         graph: whether a step is recorded as a CUDA graph.
+        storage: 16-bit numbers that ratings gather factors from, of `mf_torch.paths.half`, or None.
     """
 
     part: str
@@ -41,6 +45,7 @@ class CudaCase:
     n_factors: int = 0
     batch_size: int | None = None
     graph: bool = False
+    storage: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,7 +56,8 @@ class CudaCase:
         """A name for a line of progress."""
         size = f"batches of {self.batch_size:,} of " if self.batch_size else ""
         of = f", {size}{self.n_ratings:,} ratings, K = {self.n_factors}" if self.n_ratings else ""
-        return f"{self.part}: {self.system} on {self.device}{', graph' * self.graph}{of}"
+        how = f"{', graph' * self.graph}{f', {self.storage}' if self.storage else ''}"
+        return f"{self.part}: {self.system} on {self.device}{how}{of}"
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,12 @@ def plan(sizes: Sizes, paths: tuple[str, ...], capturable: tuple[str, ...]) -> l
         for system in systems:
             if not sizes.bears("cuda", system, n):
                 continue
-            for graph in (False, True) if system in capturable else (False,):
-                yield CudaCase(part="full", device="cuda", system=system, n_ratings=n, n_factors=k, graph=graph)
+            one = CudaCase(part="full", device="cuda", system=system, n_ratings=n, n_factors=k)
+            yield one
+            if system in capturable:
+                yield replace(one, graph=True)
+            if system == HALVED:
+                yield from (replace(one, graph=system in capturable, storage=storage) for storage in STORAGES)
 
     def on_cpu(n: int, k: int, systems: tuple[str, ...]) -> Iterator[CudaCase]:
         for system in systems:

@@ -345,6 +345,8 @@ _ONLY_IN = {
     ("fit", "--cuda-graph"): "mf_torch",
     ("fit", "--deterministic"): "mf_torch",
     ("fit", "--tf32"): "mf_torch",
+    ("fit", "--sparse-grad"): "mf_torch",
+    ("fit", "--storage"): "mf_torch",
     ("check", "--device"): "mf_torch",
     ("check", "--path"): "mf_torch",
     ("fit", "--backend"): "mf_numpy",

@@ -50,6 +50,13 @@ class Where:
             help="Of a gradient keep the rows of the mini-batch alone; for per_rating, and plain or adagrad steps.",
         ),
     ] = False
+    storage: Annotated[
+        str | None,
+        Parameter(
+            group=BACKEND_GROUP,
+            help="bfloat16 or float16: round factors to it where ratings gather them, with --path fused.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from mf_torch.objective import Objective
 from mf_torch.optim import memory, optimizer_of, set_lr, set_memory
 from mf_torch.paths import Path
 from mf_torch.paths.graphed import Graphed
+from mf_torch.paths.half import Half
 from mf_torch.paths.sparse_grad import SparseGrad
 
 
@@ -77,6 +78,7 @@ def fit(
     deterministic: bool = False,
     tf32: bool = False,
     sparse_grad: bool = False,
+    storage: str | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
@@ -88,21 +90,24 @@ def fit(
         deterministic: use torch's deterministic algorithms only, for equal bits run after run on CUDA.
         tf32: let CUDA round the factors of dense float32 products to 10 bits; off, whatever torch is set to outside.
         sparse_grad: of a gradient keep the rows of the batch alone, with the path ``autograd``.
+        storage: ``bfloat16`` or ``float16``, to which factors are rounded where ratings gather them, with the path
+            ``fused`` and float32 parameters, sums and steps.
 
     Other arguments, the result and the errors are those of `mf_numpy.fit`.
 
     Raises:
-        ConfigError: a device that torch does not see, no such path, a graph or sparse gradients where none can be, a
-            solver other than ``gd``; and as `mf_numpy.fit`.
+        ConfigError: a device that torch does not see, no such path, a graph, sparse gradients or storage where none
+            can be, a solver other than ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
-    engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad)
+    engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):
         result = by_hand.run(engine, train, config or Config(), valid=valid, callback=callback, resume=resume)
     details = {
         "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
+        "storage": storage,
     }  # fmt: skip
     return replace(result, details=details)
 
@@ -114,10 +119,18 @@ class TorchEngine:
     predict: Predictor = staticmethod(predict)
 
     def __init__(
-        self, device: str = "cpu", path: str = "autograd", *, graph: bool = False, sparse_grad: bool = False
+        self,
+        device: str = "cpu",
+        path: str = "autograd",
+        *,
+        graph: bool = False,
+        sparse_grad: bool = False,
+        storage: str | None = None,
     ) -> None:
         self.device = str(_usable(device))
         self.path: Path = _with_sparse_grad(path, graph) if sparse_grad else paths.get(path)
+        if storage is not None:
+            self.path = _with_storage(self.path, storage)
         if graph:
             self.path = Graphed(self.path)
 
@@ -159,6 +172,12 @@ def _with_sparse_grad(path: str, graph: bool) -> Path:
             "sparse_grad is True with graph True, but a graph's tensors keep their sizes; leave one of them out"
         )
     return SparseGrad()
+
+
+def _with_storage(path: Path, storage: str) -> Path:
+    if path.name != "fused":
+        raise ConfigError(f"storage is {storage!r} with path {path.name!r}; leave it out, or use path='fused'")
+    return Half(storage)
 
 
 def _usable(device: str) -> torch.device:

@@ -101,6 +101,15 @@ def test_sparse_gradients_are_asked_for_in_torch(mf: Run, data: str, capsys: pyt
     assert "sparse_grad is True with momentum 0.9" in capsys.readouterr().err
 
 
+def test_factors_of_16_bits_are_asked_for_in_torch(mf: Run, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = ["fit", data, "--n-epochs", "2", "--n-factors", "3", "--path", "fused", "--storage"]
+    assert run(torch_app, [*tokens, "bfloat16"]) == 0
+    assert store.load("model.safetensors").details["storage"] == "bfloat16"
+    assert run(torch_app, [*tokens, "bfloat61"]) == 2
+    assert "bfloat16" in capsys.readouterr().err
+    assert "`python -m mf_torch fit` has it" in mf("fit", data, "--storage", "bfloat16")[2]
+
+
 def test_without_held_out_ratings(mf: Run, data: str) -> None:
     code, out, _ = mf("fit", data, *QUICK, "--valid", "0")
     assert code == 0

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import cost, cuda, cuda_roof, cuda_worker, result
+from bench import agreement, cost, cuda, cuda_roof, cuda_worker, result
 from bench.cases import Case
 from bench.cuda_cases import NUMBA, CudaCase, Sizes, plan
 from bench.launch import Json
@@ -184,6 +184,28 @@ def test_the_bound_of_a_gpu_follows_from_where_the_bytes_are() -> None:
     missed = cost.on_gpu(15, **sizes, cache_bytes=32_000)
     assert missed.memory == pytest.approx(streams.memory + 10**6 * 60 * 0.5)
     assert cost.Traffic(100.0, 30.0).least_seconds(50.0, 10.0) == 3.0
+    # Of 16 bits: half of each gathered factor, and a copy of both tables once.
+    half = cost.on_gpu(15, **sizes, cache_bytes=10**9, stored=2)
+    assert half.cache == 10**6 * (24 + 34 + 30) + (9 * 64 + 15 * 6) * 1100
+
+
+def test_factors_of_16_bits_have_rows_of_their_own(tmp_path: Path) -> None:
+    cases = [case for group in plan(Sizes(), ("fused", *PATHS), ("fused",)) for case in group if case.storage]
+    assert {(case.part, case.device, case.system, case.graph) for case in cases} == {("full", "cuda", "fused", True)}
+    assert {case.storage for case in cases} == {"bfloat16", "float16"} and "graph, bfloat16" in cases[0].label
+    data = cuda_worker.Drawn(1000, tmp_path)
+    row = cuda_worker.row_of(replace(cases[0], device="cpu", graph=False, n_ratings=1000, n_factors=3), data)
+    assert row["status"] == "ok", row["reason"]
+    # A thousand times what float32 may be off by, and not more than 16 bits make.
+    bound = data.expected(agreement.config_of(data.head, 3)).bound
+    assert bound is not None and row["check"]["bound"] > 100 * bound and row["check"]["difference"] > bound
+    # What is gathered in float32 on the CPU is not held against it.
+    timing = {"median_ms": 1.0}
+    rows = [
+        case.to_dict() | {"timing": timing, "n_ratings": 9, "n_factors": 3} for case in (cases[0], _full("cuda", "x"))
+    ]
+    best = cuda.best(rows, "cuda", 9, 3)
+    assert best is not None and best["system"] == "x"
 
 
 def test_copies_and_triads_are_right_and_limits_are_theirs() -> None:

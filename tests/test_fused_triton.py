@@ -157,10 +157,10 @@ for name, (right, wrong) in WRONG.items():
     )
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
+@pytest.mark.parametrize(("dtype", "stored"), [("fp32", "fp32"), ("fp64", "fp64"), ("fp32", "bf16"), ("fp32", "fp16")])
 @pytest.mark.parametrize("n_factors", [3, 64])
 def test_kernels_compile_for_a_gpu_that_is_not_here(
-    dtype: str, n_factors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: str, stored: str, n_factors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And none of them has an atomic instruction, so that nothing is added in an order that chance decides."""
     triton = pytest.importorskip("triton")
@@ -171,6 +171,7 @@ def test_kernels_compile_for_a_gpu_that_is_not_here(
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types: dict[str, str] = dict.fromkeys(("indptr", "items", "users", "first", "row_of", "order"), "*i32")
+    types |= dict.fromkeys(("P", "Q", "theta"), f"*{stored}")
     types |= dict.fromkeys(("mu", "numbers", "losses", "squares", "norms"), "*fp64")
     shape = {"K": n_factors, "LANES": max(16, n_factors), "TILE": 32, "BIASED": True}
     for kernel, more in (

@@ -151,7 +151,8 @@ def test_how_a_model_was_trained_is_kept_with_it(tmp_path: Path, small: Split, q
     from mf_numpy import store
 
     result = mf_torch.fit(small.train, replace(quick, n_epochs=2), path="manual", deterministic=True)
-    expected = {"path": "manual", "graph": False, "deterministic": True, "tf32": False, "sparse_grad": False}
+    expected: dict[str, Any] = dict.fromkeys(("graph", "tf32", "sparse_grad"), False)
+    expected |= {"path": "manual", "deterministic": True, "storage": None}
     assert (result.backend, result.details) == ("torch", expected)
     store.save(result, tmp_path / "model.safetensors")
     assert store.load(tmp_path / "model.safetensors").details == expected

@@ -38,6 +38,8 @@ from mf_torch.paths.operator import (
 )
 from mf_torch.paths.rows import RowBatch, in_pieces
 
+Tables = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]
+
 
 @dataclass(eq=False, kw_only=True)
 class BlockBatch(Batch):
@@ -84,11 +86,7 @@ class Fused(ByGraph):
         return Objective(value, squared_error)
 
     def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
-        if not isinstance(batch, RowBatch):
-            return _objective(_on_cpu(module, batch, config)[1])
-        grads = [_kept_grad(p) for p in module.parameters()]
-        tables = module.P, module.Q, module.b, module.c, module.mu
-        return Objective(*by_rows(*tables, rows.to_tensors(batch), *settings_of(config), grads))
+        return gradient((module.P, module.Q, module.b, module.c, module.mu), module, batch, config)
 
     def advance(
         self, module: MatrixFactorization, optimizer: torch.optim.Optimizer, batch: Batch, config: Config
@@ -97,9 +95,23 @@ class Fused(ByGraph):
         if not here or not is_momentum(optimizer):
             return super().advance(module, optimizer, batch, config)
         batch.check(len(module.P), len(module.Q))
-        params, seen = _on_cpu(module, batch, config)
+        params = params_of(module.P, module.Q, module.b, module.c, module.mu)
+        seen = _on_cpu(params, module, batch, config)
         update(module, params, seen, optimizer, config)
         return _objective(seen)
+
+
+def gradient(tables: Tables, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
+    """J and Σ squared errors at `tables`, and ∇J there in the module's ``grad``.
+
+    Args:
+        tables: P, Q, b, c and μ; the module's own, or numbers near them.
+        batch: a `RowBatch` for Triton; any other is for Numba.
+    """
+    if not isinstance(batch, RowBatch):
+        return _objective(_on_cpu(params_of(*tables), module, batch, config))
+    grads = [_kept_grad(p) for p in module.parameters()]
+    return Objective(*by_rows(*tables, rows.to_tensors(batch), *settings_of(config), grads))
 
 
 def by_triton(batch: Batch) -> bool:
@@ -135,12 +147,12 @@ def _laid(batch: Batch) -> by_hand.Batch | Blocks:
     return by_hand.Batch(batch.users.numpy(), batch.items.numpy(), batch.values.numpy(), batch.shape)
 
 
-def _on_cpu(module: MatrixFactorization, batch: Batch, config: Config) -> tuple[Params, Evaluation]:
-    """The parameters as NumPy sees them, and J and ∇J there; the gradient lies in ``grad``."""
-    params, laid = params_of(module.P, module.Q, module.b, module.c, module.mu), _laid(batch)
+def _on_cpu(params: Params, module: MatrixFactorization, batch: Batch, config: Config) -> Evaluation:
+    """J and ∇J at the parameters; the gradient lies in the module's ``grad``."""
+    laid = _laid(batch)
     room = batch.room_for(params) if isinstance(batch, BlockBatch) else kernels.workspace(params, laid)
     grads = {name: _kept_grad(p).numpy() for name, p in module.named_parameters()}
-    return params, evaluate(params, laid, config, replace(room, gradient=grads))
+    return evaluate(params, laid, config, replace(room, gradient=grads))
 
 
 def _objective(seen: Evaluation) -> Objective:

@@ -37,7 +37,7 @@ def users_kernel(
     end = tl.minimum(begin + PIECE, tl.load(indptr + row + 1))
     lane = tl.arange(0, LANES)
     real = lane < K
-    p = tl.load(P + row.to(tl.int64) * K + lane, mask=real, other=0.0)
+    p = tl.load(P + row.to(tl.int64) * K + lane, mask=real, other=0.0).to(values.dtype.element_ty)
     base = tl.load(mu).to(p.dtype)
     delta = tl.load(numbers + 2).to(p.dtype)
     if BIASED:
@@ -50,7 +50,7 @@ def users_kernel(
         k = at + tl.arange(0, TILE)
         here = k < end
         item = tl.load(items + k, mask=here, other=0).to(tl.int64)
-        q = tl.load(Q + item[:, None] * K + lane[None, :], mask=here[:, None] & real[None, :], other=0.0)
+        q = tl.load(Q + item[:, None] * K + lane[None, :], mask=here[:, None] & real[None, :], other=0.0).to(p.dtype)
         error = base + tl.sum(q * p[None, :], axis=1) - tl.load(values + k, mask=here, other=0.0)  # Eq. 1
         if BIASED:
             error += tl.load(c + item, mask=here, other=0.0)
@@ -87,15 +87,15 @@ def items_kernel(
     end = tl.minimum(begin + PIECE, tl.load(indptr + row + 1))
     lane = tl.arange(0, LANES)
     real = lane < K
-    pull = tl.zeros((TILE, LANES), P.dtype.element_ty)
-    bias_pull = tl.zeros((TILE,), P.dtype.element_ty)
+    pull = tl.zeros((TILE, LANES), e.dtype.element_ty)
+    bias_pull = tl.zeros((TILE,), e.dtype.element_ty)
     for at in range(begin, end, TILE):
         k = at + tl.arange(0, TILE)
         here = k < end
         user = tl.load(users + k, mask=here, other=0).to(tl.int64)
         slope = tl.load(e + tl.load(order + k, mask=here, other=0), mask=here, other=0.0)
         p = tl.load(P + user[:, None] * K + lane[None, :], mask=here[:, None] & real[None, :], other=0.0)
-        pull += slope[:, None] * p  # Eq. 4
+        pull += slope[:, None] * p.to(slope.dtype)  # Eq. 4
         bias_pull += slope
     tl.store(parts + piece.to(tl.int64) * K + lane, tl.sum(pull, axis=0), mask=real)
     if BIASED:
@@ -112,7 +112,7 @@ def finish_kernel(
     lane = tl.arange(0, LANES)
     real = lane < K
     at_row = row.to(tl.int64) * K + lane
-    x = tl.load(theta + at_row, mask=real, other=0.0)
+    x = tl.load(theta + at_row, mask=real, other=0.0).to(parts.dtype.element_ty)
     total = tl.zeros((TILE, LANES), x.dtype)
     bias_total = tl.zeros((TILE,), x.dtype)
     begin, end = tl.load(first + row), tl.load(first + row + 1)
@@ -155,7 +155,7 @@ def gradient(
     """J (Eq. 2) and Σ (r̂ - r)², both float64 on the device; ∇J (Eq. 6) is left in `grads`, one a parameter.
 
     Args:
-        P, Q, b, c: contiguous, as are `grads`.
+        P, Q, b, c: contiguous, as are `grads`. P and Q may be of 16 bits; all else is in the ratings' dtype.
         layout: of `mf_torch.paths.rows`.
     """
     with torch.cuda.device(P.device) if P.is_cuda else nullcontext():
@@ -180,12 +180,12 @@ def _gradient(
     tile = {"TILE": max(1, min(32, _AT_ONCE // lanes)), "PIECE": rows.PIECE}
     e = torch.empty_like(values)
     sums = P.new_zeros((2, len(users.row)), dtype=torch.float64)
-    parts, bias_parts = _room(P, len(users.row))
+    parts, bias_parts = _room(values, len(users.row), n_factors)
     users_kernel[len(users.row),](
         users.indptr, users.others, users.first, users.row, values, P, Q, b, c, mu, numbers, e, parts, bias_parts,
         sums[0], sums[1], **shape, **tile, SQUARED=loss == "squared",
     )  # fmt: skip
-    item_parts, item_bias_parts = _room(Q, len(items.row))
+    item_parts, item_bias_parts = _room(values, len(items.row), n_factors)
     items_kernel[len(items.row),](
         items.indptr, items.others, items.first, items.row, order, P, e, item_parts, item_bias_parts, **shape, **tile
     )
@@ -203,5 +203,6 @@ def _gradient(
     return cost * share + reg * norms.sum(), squared_error.clone()
 
 
-def _room(table: Tensor, n_pieces: int) -> tuple[Tensor, Tensor]:
-    return table.new_empty(n_pieces, table.shape[1]), table.new_empty(n_pieces)
+def _room(values: Tensor, n_pieces: int, n_factors: int) -> tuple[Tensor, Tensor]:
+    """Where sums of pieces lie, in the dtype of the ratings, which factors of 16 bits do not have."""
+    return values.new_empty(n_pieces, n_factors), values.new_empty(n_pieces)
