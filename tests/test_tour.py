@@ -294,7 +294,7 @@ def test_the_page_answers_in_a_browser_without_the_network(browser: Any, server:
 
     url, log = server
     browser.get(url)
-    wait = WebDriverWait(browser, 60, poll_frequency=0.1)
+    wait = WebDriverWait(browser, 200, poll_frequency=0.1)
 
     def curves() -> list[str]:
         """The longest lines of the first figure: by hand, and by autograd."""
