@@ -324,7 +324,7 @@ def instructions(
     *,
     data: _Data = "ml-1m",
     factors: _Factors = "16,64",
-    only: Annotated[str, Parameter(help="comma-separated kernels: gradient, predict, sgd, als")] = "",
+    only: Annotated[str, Parameter(help="comma-separated kernels: gradient, scipy, predict, sgd, als")] = "",
     out: Annotated[Path | None, Parameter(help="the result file", show_default=False)] = None,
 ) -> int:
     """Count what each kernel executes for a rating: instructions, reads, writes, cache misses. Needs valgrind."""

@@ -1,4 +1,4 @@
-"""What each Numba kernel executes for a rating: instructions, reads, writes and simulated cache misses, by callgrind.
+"""What each kernel executes for a rating: instructions, reads, writes and simulated cache misses, by callgrind.
 
 ``python -m bench instructions`` writes version 1 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment
@@ -33,12 +33,15 @@ from numba.extending import intrinsic
 from bench import kernels, machine, result, worker
 from bench.cases import as_holdout
 from bench.launch import Json, run_to_end
-from mf_numpy import Config, Ratings
+from mf_numpy import Config, Ratings, gradients, model
+from mf_numpy.batch import full_batch
 from mf_numpy.errors import ConfigError, choose
 
 SCHEMA, VERSION = "mf-instructions", 1
 TARGET = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+sse4.2"}
-COUNTED = ("gradient", "predict", "sgd", "als")
+SCIPY = "scipy"
+COUNTED = ("gradient", SCIPY, "predict", "sgd", "als")
+"""Kernels of `bench.kernels`, and what the first of them is timed against: the same by SciPy's sparse products."""
 
 START, STOP, ZERO, DUMP = (0x43540000 + code for code in (4, 5, 1, 0))
 """Callgrind's client requests, of valgrind's callgrind.h."""
@@ -180,12 +183,18 @@ def ask(code: int) -> None:
     _send(words.ctypes.data)
 
 
+def _in_scipy(train: Ratings, config: Config) -> Callable[[], object]:
+    batch, params = full_batch(train, config), model.start(train, config)
+    return lambda: gradients.gradient(params, batch, config)
+
+
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     """The process's work: two calls of each kernel, the second one counted and written."""
     train, _ = worker.load_data(folder / order["data"])
     ask(STOP)
+    config = Config(n_factors=order["n_factors"], dtype="float32")
     for kernel in order["kernels"]:
-        call = kernels.call_of(kernel, train, Config(n_factors=order["n_factors"], dtype="float32"))
+        call = _in_scipy(train, config) if kernel == SCIPY else kernels.call_of(kernel, train, config)
         call()
         ask(START)
         ask(ZERO)
