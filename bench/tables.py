@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import kernel_tables, link_tables, path_tables, peer_tables, result
+from bench import default_tables, kernel_tables, link_tables, path_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -311,6 +311,8 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "growth": peer_tables.growth,
     "executed": kernel_tables.executed,
     "constants": kernel_tables.constants,
+    "steps": default_tables.steps,
+    "penalties": default_tables.penalties,
     "paths": path_tables.speeds,
     "operators": path_tables.spent,
     "cuda": path_tables.on_cuda,

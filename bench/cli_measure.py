@@ -1,0 +1,273 @@
+"""Commands of ``python -m bench`` that measure one thing each; `bench.cli` has the comparison and what writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from bench import result, suite
+
+OUT = Path(__file__).resolve().parent / "out"
+
+Data = Annotated[str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")]
+_Factors = Annotated[str, Parameter(help="comma-separated values of K")]
+
+_Out = Annotated[Path | None, Parameter(name=("--out", "-o"), help="the result file", show_default=False)]
+
+app = App(version_flags=[])
+
+
+def say() -> Callable[[str], None]:
+    """Lines of progress on standard error."""
+    progress = Console(stderr=True, highlight=False)
+    return lambda text: progress.print(text, style="dim", markup=False)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """What a comma-separated option names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def kept(outcome: dict[str, Any], path: Path, lines: list[str]) -> int:
+    """Write a measurement and show it; 130 where Ctrl-C cut it short."""
+    console = Console(highlight=False)
+    result.write_atomically(path, result.to_text(outcome))
+    for line in (*lines, str(path)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0 if outcome["complete"] else 130
+
+
+@app.command
+def roofline(
+    *,
+    data: Data = "planted",
+    factors: _Factors = "16,64",
+    samples: Annotated[int, Parameter(help="timed calls of each kernel, 5 or more")] = 9,
+    out: Annotated[Path, Parameter(help="folder for roofline.json and roofline.svg", show_default=False)] = OUT,
+) -> int:
+    """Measure caches, memory and multiply-adds of this machine, and how near to them each kernel comes."""
+    from bench import kernels
+    from bench.roof_figure import draw
+
+    console = Console(highlight=False)
+    loaded = suite.load_data(data)
+    outcome = kernels.measure(
+        loaded.train,
+        loaded.name,
+        factors=kernels.numbers(factors),
+        samples=samples,
+        say=say(),
+    )
+    paths = out / "roofline.json", out / "roofline.svg"
+    result.write_atomically(paths[0], result.to_text(outcome))
+    result.write_atomically(paths[1], draw(outcome))
+    for line in (*kernels.summary(outcome), *map(str, paths)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0
+
+
+@app.command
+def speed(
+    *,
+    data: Data = "planted-anime",
+    only: Annotated[
+        str, Parameter(help="comma-separated contests: gradient, sgd, als, als-cg")
+    ] = "gradient,sgd,als,als-cg",
+    factors: _Factors = "16,64",
+    rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
+    out: _Out = None,
+) -> int:
+    """Time an epoch of our solvers and of the installed peers at equal K, threads and precision."""
+    from bench import kernels
+    from bench import speed as contest
+
+    loaded = suite.load_data(data)
+    outcome = contest.measure(
+        loaded.train,
+        loaded.name,
+        contests=names(only),
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "speed.json", contest.summary(outcome))
+
+
+@app.command
+def paths(
+    *,
+    data: Data = "planted-anime",
+    only: Annotated[
+        str, Parameter(help="comma-separated: numba, and paths of mf_torch; by default all", show_default=False)
+    ] = "",
+    factors: _Factors = "16,64",
+    threads: Annotated[
+        str, Parameter(help="comma-separated numbers; by default 1 and every core", show_default=False)
+    ] = "",
+    rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
+    out: _Out = None,
+) -> int:
+    """Time a full-batch iteration of every path of mf_torch beside the Numba backend, and say where its time goes."""
+    from bench import kernels
+    from bench import paths as beside
+
+    loaded = suite.load_data(data)
+    outcome = beside.measure(
+        loaded.train,
+        loaded.name,
+        only=names(only),
+        factors=kernels.numbers(factors),
+        threads=kernels.numbers(threads, "threads") if threads else (),
+        rounds=rounds,
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "paths.json", beside.summary(outcome))
+
+
+@app.command
+def cuda(
+    *,
+    seconds: Annotated[float, Parameter(help="for all of it; cases that the time does not allow are left out")] = 480.0,
+    out: _Out = None,
+) -> int:
+    """Time every path on CUDA and on this machine's CPU, from small tables to large, against the GPU's own lines.
+
+    Exit code: 0, 1 when a case gave other numbers than the Numba backend, 2 for a wrong option.
+    """
+    from bench import cuda as device
+
+    outcome = device.measure(seconds=seconds, say=say())
+    kept(outcome, out or OUT / "cuda.json", device.summary(outcome))
+    return device.exit_code(outcome)
+
+
+@app.command
+def race(
+    *,
+    data: Data = "ml-1m",
+    factors: _Factors = "16,64",
+    rounds: Annotated[int, Parameter(help="turns of each system, tuned, to each target")] = 3,
+    out: _Out = None,
+) -> int:
+    """Tune our solvers and the installed peers; time them to the RMSE of each peer's best, and score all on a test."""
+    from bench import kernels
+    from bench import race as course
+
+    outcome = course.measure(
+        suite.load_data(data),
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "race.json", course.summary(outcome))
+
+
+@app.command
+def scaling(
+    *,
+    ratings: Annotated[str, Parameter(help="comma-separated values of N, a million among them")] = (
+        "100000,1000000,10000000"
+    ),
+    factors: _Factors = "8,16,32,64,128,256",
+    solvers: Annotated[str, Parameter(help="comma-separated: gd, sgd, als, als-cg, cd")] = "gd,sgd,als,als-cg,cd",
+    out: _Out = None,
+) -> int:
+    """Measure how time and memory of our solvers grow with the ratings, with K and with the threads."""
+    from bench import kernels
+    from bench import scaling as growth
+
+    outcome = growth.measure(
+        growth.Plan(ratings=kernels.numbers(ratings, "ratings"), factors=kernels.numbers(factors)),
+        solvers=names(solvers),
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "scaling.json", growth.summary(outcome))
+
+
+@app.command
+def sweep(
+    *,
+    data: Data = "planted-anime",
+    constants: Annotated[str, Parameter(help="comma-separated names; by default all", show_default=False)] = "",
+    factors: _Factors = "16,64",
+    rounds: Annotated[int, Parameter(help="processes of each value")] = 3,
+    out: _Out = None,
+) -> int:
+    """Time the kernels with other block sizes, chunks and prefetch distances than those they have."""
+    from bench import kernels
+    from bench import sweep as values
+
+    loaded = suite.load_data(data)
+    outcome = values.measure(
+        loaded.train,
+        loaded.name,
+        constants=values.chosen_of(constants) or values.CONSTANTS,
+        factors=kernels.numbers(factors),
+        rounds=rounds,
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "sweep.json", values.summary(outcome))
+
+
+@app.command
+def defaults(
+    *,
+    data: Annotated[str, Parameter(help="comma-separated data sets")] = "ml-100k,anime,ml-1m",
+    out: _Out = None,
+) -> int:
+    """Fit with each solver's defaults, and with other values of each, and score both on held-out ratings."""
+    from bench import defaults as values
+
+    outcome = values.measure((suite.load_data(name) for name in names(data)), say=say())
+    return kept(outcome, out or OUT / "defaults.json", values.summary(outcome))
+
+
+@app.command
+def instructions(
+    *,
+    data: Data = "ml-1m",
+    factors: _Factors = "16,64",
+    only: Annotated[str, Parameter(help="comma-separated kernels: gradient, scipy, predict, sgd, als")] = "",
+    out: _Out = None,
+) -> int:
+    """Count what each kernel executes for a rating: instructions, reads, writes, cache misses. Needs valgrind."""
+    from bench import instructions as counted
+    from bench import kernels
+
+    loaded = suite.load_data(data)
+    outcome = counted.measure(
+        loaded.train,
+        loaded.name,
+        factors=kernels.numbers(factors),
+        only=names(only) or counted.COUNTED,
+        say=say(),
+    )
+    return kept(outcome, out or OUT / "instructions.json", counted.summary(outcome))
+
+
+@app.command
+def links(
+    *,
+    ratings: Annotated[int, Parameter(help="N, planted")] = 1_000_000,
+    n_factors: Annotated[int, Parameter(help="K")] = 64,
+    processes: Annotated[str, Parameter(help="comma-separated divisors of 6")] = "1,2,3",
+    out: Annotated[
+        Path | None,
+        Parameter(name=("--out", "-o"), help="the result; by default the committed one", show_default=False),
+    ] = None,
+) -> int:
+    """Count what an iteration on several processes sends, with Q on each, going round, and by DTensor."""
+    from bench import kernels
+    from bench import links as between
+
+    outcome = between.measure(
+        n_ratings=ratings,
+        n_factors=n_factors,
+        processes=kernels.numbers(processes, "processes"),
+        say=say(),
+    )
+    return kept(outcome, out or between.PATH, between.summary(outcome))
