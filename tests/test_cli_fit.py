@@ -82,7 +82,7 @@ def test_another_rule_has_defaults_of_its_own(mf: Run, data: str) -> None:
     """The recipe's η, momentum and its form are not taken for Adam's; sgd's own are not AdaGrad's."""
     for tokens, expected in (
         (("--step-rule", "adam"), ("gd", "adam", 0.01, 0.0, "ema")),
-        (("--solver", "sgd", "--step-rule", "adagrad"), ("sgd", "adagrad", 0.05, 0.0, "ema")),
+        (("--solver", "sgd", "--step-rule", "adagrad"), ("sgd", "adagrad", 0.02, 0.0, "ema")),
         (("--step-rule", "adagrad", "--lr", "0.2"), ("gd", "adagrad", 0.2, 0.0, "ema")),
     ):
         assert mf("fit", data, *tokens, "--n-epochs", "2", "--n-factors", "3")[0] == 0

@@ -209,7 +209,7 @@ def test_the_optimiser_of_a_rule() -> None:
 def test_defaults_follow_the_rule() -> None:
     assert [(c.lr, c.momentum, c.lr_decay) for c in (Config(step_rule="adam"), Config(step_rule="adagrad"))] == [
         (0.01, 0.0, 1.0),
-        (0.1, 0.0, 1.0),
+        (0.03, 0.0, 1.0),
     ]
     kept = Config(n_factors=7, lr=3.0, batch_size=10).with_solver("gd", "adam")
     assert (kept.n_factors, kept.lr, kept.momentum, kept.step_rule) == (7, 0.01, 0.0, "adam")

@@ -29,7 +29,7 @@ class Rows:
 
     Attributes:
         indptr: (rows + 1,) int64, where each row's ratings begin.
-        others: (N,) int32, the row of the other side.
+        others: (N,) int32, or uint16 where ratings came in no order and that is enough: the row of the other side.
         values: (N,) ratings in the precision of the parameters.
         bounds: (C + 1,) int64, the chunks of rows that threads take.
         weights: (rows,) float64, w of Eq. 2.
@@ -87,14 +87,17 @@ class AlsEngine:
     def load(self, train: Ratings, config: Config) -> BothSides:
         w_u, w_i = penalty_weights(train, config)
         n_factors, dtype = 0 if config.cg_steps else config.n_factors, config.numpy_dtype
+        # Both sides are copies then. Otherwise kernels would be compiled for two kinds of ids to save little.
+        in_order = counting.is_sorted(train.users) or counting.is_sorted(train.items)
         rows = []
-        for own, others, counts, weights in (
-            (train.users, train.items, train.user_counts, w_u),
-            (train.items, train.users, train.item_counts, w_i),
+        for own, others, n_others, counts, weights in (
+            (train.users, train.items, train.n_items, train.user_counts, w_u),
+            (train.items, train.users, train.n_users, train.item_counts, w_i),
         ):
             starts = counting.begins(counts)
             if not counting.is_sorted(own):
-                others = counting.deal(own, starts, others, np.empty_like(others))
+                narrow = not in_order and n_others <= 1 << 16
+                others = counting.deal(own, starts, others, np.empty(len(others), np.uint16 if narrow else np.int32))
             values = counting.deal(own, starts, train.values, np.empty(len(train), dtype))
             rows.append(Rows(starts, others, values, als.chunks(starts, n_factors), weights))
         return BothSides(*rows)
