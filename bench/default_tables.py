@@ -56,4 +56,5 @@ def _table(of: Source, wanted: Any) -> tuple[Cells, str]:
 def _added(of: Source, other: Json, row: Json) -> str:
     if other["rmse"] is None:
         return of.say("diverged", "发散")
-    return f"{1000 * (other['rmse'] - (row['rmse'] or 0)):+.0f}".replace("-", "−")
+    thousandths = round(1000 * (other["rmse"] - (row["rmse"] or 0)))
+    return f"{thousandths:+d}".replace("-", "−") if thousandths else "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -56,6 +57,39 @@ def deal(rows: Array, starts: Array, source: Array, out: Array) -> Array:
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class Dealing:
+    """`deal` for numbers that change, again and again and in parallel, without an (N,) array of places.
+
+    Attributes:
+        rows: (N,) numbers.
+        first: (C, n_rows) int32 or int64, where the first of each row goes, of each of C equal parts of `rows`.
+    """
+
+    rows: Array
+    first: Array
+
+    def __call__(self, source: Array, out: Array) -> Array:
+        """Fill `out` with `source` in the order of the rows, in the dtype of `out`; the same for every C."""
+        _deal_parts(self.rows, self.first, source, out)
+        return out
+
+
+def dealing(rows: Array, starts: Array) -> Dealing:
+    """A `Dealing` in as many parts as Numba has threads.
+
+    Args:
+        rows, starts: as of `order`.
+    """
+    parts, n = numba.get_num_threads(), len(rows)
+    first = np.empty((parts, len(starts) - 1), np.int32 if n < 2**31 else np.int64)
+    first[0] = starts[:-1]
+    for part in range(parts - 1):
+        own = rows[part * n // parts : (part + 1) * n // parts]
+        first[part + 1] = first[part] + counts(own, len(starts) - 1)
+    return Dealing(rows, first)
+
+
 @numba.njit(cache=True, nogil=True)
 def _order(rows, next_of, out):  # type: ignore[no-untyped-def]
     for k in range(len(rows)):
@@ -68,3 +102,13 @@ def _deal(rows, next_of, source, out):  # type: ignore[no-untyped-def]
     for k in range(len(rows)):
         out[next_of[rows[k]]] = source[k]
         next_of[rows[k]] += 1
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)
+def _deal_parts(rows, first, source, out):  # type: ignore[no-untyped-def]
+    n, parts = len(rows), len(first)
+    for part in numba.prange(parts):
+        next_of = first[part].copy()
+        for k in range(part * n // parts, (part + 1) * n // parts):
+            out[next_of[rows[k]]] = source[k]
+            next_of[rows[k]] += 1

@@ -220,10 +220,17 @@ def test_chunks_hold_each_row_once() -> None:
             assert (np.diff(side.bounds) >= 0).all()
 
 
-def test_indices_take_two_bytes_where_they_can() -> None:
-    whole = CdEngine("numba").load(_ratings(70_000, 20, 5000), _config(dtype="float32"))
-    kinds = [x.dtype.itemsize for x in (whole.users.others, whole.items.others, whole.order, whole.values)]
-    assert kinds == [2, 4, 4, 4]
+def test_a_rating_takes_fourteen_bytes_in_float32_and_less_with_few_users() -> None:
+    mixed = _ratings(70_000, 20, 5000)
+    for train in (mixed, mixed.take(np.argsort(mixed.users, kind="stable")), _ratings(60_000, 20, 5000)):
+        whole = CdEngine("numba").load(train, _config(dtype="float32"))
+        sides = (whole.users, whole.items)
+        assert [side.e.itemsize for side in sides] == [4, 4] and whole.values is train.values
+        assert [side.others.itemsize for side in sides] == [2, 4 if train.n_users == 70_000 else 2]
+        in_order = bool((np.diff(train.users) >= 0).all())
+        assert (whole.to_users is None) == in_order and whole.to_items.rows is whole.users.others
+        by_user = whole.by_user(np.empty(len(train), np.float32))
+        assert by_user.tolist() == train.values[np.argsort(train.users, kind="stable")].tolist()
 
 
 def test_what_cd_does_not_take() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -20,6 +21,24 @@ def test_rows_are_counted_and_ordered_as_numpy_does(size: int) -> None:
     assert order.tolist() == np.argsort(rows, kind="stable").tolist()
     halves = counting.deal(rows, starts, np.arange(size) / 2, np.empty(size, np.float32))
     assert halves.tolist() == (order / 2).tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 5000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_dealing_in_parts_is_dealing(size: int, threads: int) -> None:
+    rows = np.random.default_rng(size).integers(0, 40, size).astype(np.uint16)
+    starts = counting.begins(counting.counts(rows, 45))
+    numbers = np.random.default_rng(1).normal(size=size)
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before))
+    try:
+        dealing = counting.dealing(rows, starts)
+    finally:
+        numba.set_num_threads(before)
+    assert len(dealing.first) == min(threads, before) and dealing.first.dtype == np.int32
+    for source in (numbers, -numbers):
+        out = dealing(source, np.empty(size, np.float32))
+        assert out.tolist() == source.astype(np.float32)[np.argsort(rows, kind="stable")].tolist()
 
 
 def test_counting_goes_on_past_the_numbers_that_it_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ from mf_numpy.kernels.vector import dot, load
 
 @per_form
 def residual_kernel(form: int) -> Any:
-    """The kernel of e = r - r̂ (Eq. 1) in the order of the users, and of Σ e² of each chunk, in float64."""
+    """The kernel of e = r - r̂ (Eq. 1), in the order of the users and in the place of r, and of Σ e², in float64."""
 
     @jit
-    def kernel(bounds, indptr, items, values, P, Q, b, c, mu, biased, e, squares):  # type: ignore[no-untyped-def]
+    def kernel(bounds, indptr, items, P, Q, b, c, mu, biased, e, squares):  # type: ignore[no-untyped-def]
         for chunk in prange(len(squares)):
             square = 0.0
             for u in range(bounds[chunk], bounds[chunk + 1]):
@@ -29,7 +29,7 @@ def residual_kernel(form: int) -> Any:
                     base += b[u]
                 for k in range(indptr[u], indptr[u + 1]):
                     i = items[k]
-                    error = values[k] - base - dot(p, load(Q, i, form))  # Eq. 1
+                    error = e[k] - base - dot(p, load(Q, i, form))  # Eq. 1
                     if biased:
                         error -= c[i]
                     e[k] = error
@@ -37,13 +37,6 @@ def residual_kernel(form: int) -> Any:
             squares[chunk] = square
 
     return kernel
-
-
-@jit
-def reorder_kernel(e, order, out):  # type: ignore[no-untyped-def]
-    """out[k] = e[order[k]]."""
-    for k in prange(len(out)):
-        out[k] = e[order[k]]
 
 
 @jit

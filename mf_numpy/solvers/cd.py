@@ -54,17 +54,26 @@ class TwoOrders:
 
     Attributes:
         users, items: the sides.
-        values: (N,) ratings by user, in the precision of the parameters.
-        order: (N,) int32 or int64, where a rating of the order by item is in that by user.
+        values: (N,) float64 ratings as they came.
+        to_users: from that order to the one by user, or None where they are the same.
+        to_items: from the order by user to that by item.
     """
 
     users: Side
     items: Side
     values: Array
-    order: Array
+    to_users: counting.Dealing | None
+    to_items: counting.Dealing
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def by_user(self, out: Array) -> Array:
+        """Fill `out` with the ratings by user."""
+        if self.to_users is not None:
+            return self.to_users(self.values, out)
+        np.copyto(out, self.values, casting="same_kind")
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +110,6 @@ class CdEngine:
         w_u, w_i = penalty_weights(train, config)
         begins, starts = counting.begins(train.user_counts), counting.begins(train.item_counts)
         items = counting.deal(train.users, begins, train.items, np.empty(len(train), _index(train.n_items)))
-        # From the order by user to that by item.
-        order = counting.order(items, starts)
         rows = np.repeat(np.arange(train.n_users, dtype=np.int32), train.user_counts)
         users = counting.deal(items, starts, rows, np.empty(len(train), _index(train.n_users)))
         del rows
@@ -111,9 +118,9 @@ class CdEngine:
             ridge = len(train) * config.reg * weights
             e = aligned_empty((len(train),), config.numpy_dtype)
             sides.append(Side(indptr, others, _bounds(indptr), weights, ridge, e))
-        values = np.empty(len(train), config.numpy_dtype)
-        counting.deal(train.users, begins, train.values, values)
-        return TwoOrders(sides[0], sides[1], values, order)
+        # Ratings are read once an epoch: dealing them anew takes less than holding a copy.
+        to_users = None if counting.is_sorted(train.users) else counting.dealing(train.users, begins)
+        return TwoOrders(sides[0], sides[1], train.values, to_users, counting.dealing(items, starts))
 
     def start(self, state: State, whole: TwoOrders, config: Config) -> CdState:
         tensors = {name: np.ascontiguousarray(theta.T) for name, theta in state.params.tensors().items()}
@@ -176,16 +183,17 @@ def _epoch(tensors: Tensors, params: Params, whole: TwoOrders, config: Config) -
     nothing = np.empty(0, dtype)
     b, c = tensors.get("b", nothing), tensors.get("c", nothing)
     squares = np.empty(CHUNKS)
+    whole.by_user(users.e)
     cd.residual_kernel(form(n_factors))(
-        users.bounds, users.indptr, users.others, whole.values, params.P, params.Q, b, c, dtype.type(params.mu),
-        biased, users.e, squares,
+        users.bounds, users.indptr, users.others, params.P, params.Q, b, c, dtype.type(params.mu), biased, users.e,
+        squares,
     )  # fmt: skip
     # What the residuals of a side have yet to lose, as a product of two numbers.
     last_u, last_u_other = np.ones(m, dtype), np.zeros(n, dtype)
     last_i, last_i_other = np.zeros(n, dtype), np.zeros(m, dtype)
     if biased:
         cd.bias_kernel(users.bounds, users.indptr, users.e, users.ridge, b, np.empty(m, dtype))
-    cd.reorder_kernel(users.e, whole.order, items.e)
+    whole.to_items(users.e, items.e)
     if biased:
         cd.bias_kernel(items.bounds, items.indptr, items.e, items.ridge, c, last_u_other)
     for f in range(n_factors):
@@ -211,13 +219,13 @@ def _epoch_in_loops(tensors: Tensors, params: Params, whole: TwoOrders, config: 
     ratings_of = []
     for row_of, side in zip(rows, (whole.users, whole.items), strict=True):
         ratings_of.append([np.flatnonzero(row_of == row).tolist() for row in range(len(side.indptr) - 1)])
-    e = []
+    e, values = [], whole.by_user(np.empty(n_ratings))
     for k in range(n_ratings):
         u, i = rows[0][k], rows[1][k]
         predicted = params.mu + sum(float(x) * float(y) for x, y in zip(params.P[u], params.Q[i], strict=True))  # Eq. 1
         if params.b is not None and params.c is not None:
             predicted += float(params.b[u]) + float(params.c[i])
-        e.append(float(whole.values[k]) - predicted)
+        e.append(float(values[k]) - predicted)
     squared_error = sum(x**2 for x in e)
 
     def minimise(side: int, theta: Array, partner: Array | None) -> None:
