@@ -215,10 +215,7 @@ def summary(outcome: Json) -> list[str]:
             f"{row['place']}: {row['share']:.0%} of its {row['bound']}"
         )
     busy = outcome["others_busy_cores"]
-    # A quarter of a core is what an idle desktop uses.
-    if busy is not None and busy > 0.25:
-        out.append(f"Others kept {busy:.2f} cores busy meanwhile: measure again on a quiet machine.")
-    return out
+    return out + machine.disturbance(busy)
 
 
 def _threads(entry: Json) -> str:

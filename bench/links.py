@@ -243,11 +243,7 @@ def summary(outcome: Json) -> list[str]:
         sent, wire = (x if x is None else x / 1e6 for x in (row["sent_bytes"], row["wire_bytes"]))
         shown = ["–" if x is None else f"{x:.2f}" for x in (sent, wire)]
         lines.append(f"{begin}{row['timing']['median_ms']:9.1f}{shown[0]:>10}{shown[1]:>14}{row['item_rows']:11,}")
-    if (outcome["others_busy_cores"] or 0.0) > 0.25:
-        lines.append(
-            f"Others kept {outcome['others_busy_cores']:.2f} cores busy meanwhile: the times are not to be trusted."
-        )
-    return lines
+    return lines + machine.disturbance(outcome["others_busy_cores"])
 
 
 if __name__ == "__main__":

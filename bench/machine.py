@@ -85,6 +85,13 @@ def others_busy(before: Clock, after: Clock) -> float | None:
     return max(0.0, (os.cpu_count() or 1) * busy - own)
 
 
+def disturbance(cores: float | None) -> list[str]:
+    """A line for the end of a summary, or none, for what `others_busy` says: an idle desktop uses a quarter."""
+    if (cores or 0.0) <= 0.25:
+        return []
+    return [f"Others kept up to {cores:.2f} cores busy meanwhile: measure again on a quiet machine."]
+
+
 def machine() -> Json:
     """Processor, cores, memory, operating system and Python."""
     return {

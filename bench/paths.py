@@ -286,10 +286,7 @@ def summary(outcome: Json) -> list[str]:
             lines = sorted(row["profile"]["operators"], key=lambda line: -float(line["share"]))
             named = ", ".join(f"{line['operator']} {line['share']:.0%}" for line in lines[:4])
             out.append(f"K = {row['n_factors']}, {counted(row['threads'], 'thread')}, {row['system']}: {named}")
-    busy = max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0)
-    if busy > 0.25:
-        out.append(f"Others kept up to {busy:.2f} cores busy meanwhile: measure again on a quiet machine.")
-    return out
+    return out + machine.disturbance(max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0))
 
 
 if __name__ == "__main__":

@@ -242,9 +242,7 @@ def summary(outcome: Json) -> list[str]:
     for name in dict.fromkeys(one["solver"] for one in outcome["threads"]):
         ratios = [one["ratio"] for one in outcome["threads"] if one["solver"] == name]
         out.append(f"{name}: all threads over one, {min(ratios):.2f} to {max(ratios):.2f}")
-    if (outcome["others_busy_cores"] or 0.0) > 0.25:
-        out.append(f"Others kept {outcome['others_busy_cores']:.2f} cores busy meanwhile: measure again.")
-    return out
+    return out + machine.disturbance(outcome["others_busy_cores"])
 
 
 if __name__ == "__main__":

@@ -215,10 +215,7 @@ def summary(outcome: Json) -> list[str]:
         timing = row["timing"]
         failed = f"   a round {row['status']}: {row['reason']}" if row["status"] != "ok" else ""
         out.append(f"{begin}{timing['median_ms']:12.1f}{timing['ratings_per_s'] / 1e6:13.1f}   {times}{failed}")
-    busy = max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0)
-    if busy > 0.25:
-        out.append(f"Others kept up to {busy:.2f} cores busy meanwhile: measure again on a quiet machine.")
-    return out
+    return out + machine.disturbance(max((row["others_busy_cores"] or 0.0 for row in outcome["rows"]), default=0.0))
 
 
 if __name__ == "__main__":

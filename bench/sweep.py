@@ -198,9 +198,7 @@ def summary(outcome: Json) -> list[str]:
             continue
         against = "chosen" if row["chosen"] else f"{row['ratio']:.2f}×"
         out.append(f"{begin}{row['timing']['ratings_per_s'] / 1e6:13.1f}  {against}")
-    if (outcome["others_busy_cores"] or 0.0) > 0.25:
-        out.append(f"Others kept {outcome['others_busy_cores']:.2f} cores busy meanwhile: measure again.")
-    return out
+    return out + machine.disturbance(outcome["others_busy_cores"])
 
 
 if __name__ == "__main__":

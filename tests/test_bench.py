@@ -377,3 +377,8 @@ def test_saved_data_comes_back(tiny: suite.Data, tmp_path: Path) -> None:
     assert train.fingerprint == tiny.train.fingerprint
     assert (train.n_users, train.n_items) == (tiny.train.n_users, tiny.train.n_items)
     np.testing.assert_array_equal(valid.users, tiny.valid.users)
+
+
+def test_a_summary_ends_with_who_else_was_busy() -> None:
+    assert machine.disturbance(None) == machine.disturbance(0.25) == []
+    assert machine.disturbance(0.5)[0].startswith("Others kept up to 0.50 cores busy meanwhile: measure again")
