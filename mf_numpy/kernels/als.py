@@ -24,7 +24,7 @@ AHEAD = 8
 CHUNKS = 128
 """Chunks of rows at most."""
 
-LEAST_CHUNK = 4096
+LEAST_CHUNK = 16384
 """Ratings' worth of work in a chunk at least: to wake a thread for less takes longer than to do it."""
 
 

@@ -44,9 +44,16 @@ def over_rows(kernel: Callable[..., Any], bounds: Any, *arguments: Any) -> None:
     if threads < 2:
         kernel(chunks[0][0], chunks[-1][1], *arguments)
         return
+    left = iter(chunks)
+
+    def work() -> None:
+        # One task a thread, not one a chunk: to hand a task over takes as long as a small chunk.
+        for chunk in left:
+            kernel(*chunk, *arguments)
+
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda chunk: kernel(*chunk, *arguments), chunks):
-            pass
+        for done in [pool.submit(work) for _ in range(threads)]:
+            done.result()
 
 
 def per_form(make: Callable[..., Any]) -> Callable[..., Any]:
