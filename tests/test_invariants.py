@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -162,3 +166,26 @@ def test_the_average_keeps_one_minus_beta_of_a_gradient_and_owns_its_first(beta:
     first = optim.velocity(None, g, config)
     assert not np.shares_memory(first, g)
     np.testing.assert_allclose(optim.velocity(first, np.array([4.0]), config), [second], rtol=1e-15)
+
+
+_FITS = """
+import hashlib
+import numpy as np
+from mf_numpy import Config, Ratings, fit
+
+rng = np.random.default_rng(0)
+users, items, values = np.sort(rng.integers(0, 30, 900)), rng.integers(0, 20, 900), rng.integers(1, 6, 900)
+for settings in ({"batch_size": 200, "lr": 1.0}, {"solver": "cd"}):
+    config = Config(n_factors=16, n_epochs=3, dtype="float64", **settings)
+    found = fit(Ratings.of_indices(users, items, values, m=30, n=20), config)
+    print(hashlib.sha256(b"".join(theta.tobytes() for theta in found.params.tensors().values())).hexdigest())
+"""
+
+
+def test_a_kernel_from_disk_gives_the_bits_of_the_process_that_compiled_it(tmp_path: Path) -> None:
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", _FITS], env=variables, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1] and len(runs[0].split()) == 2

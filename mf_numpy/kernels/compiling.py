@@ -27,8 +27,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel (first, last, ...) of a range of rows, for `over_rows`.
 
-    It takes half as long as `jit`. Sums are not reassociated: LLVM optimises what goes to disk once more than what runs
-    in the process that compiled it, and the two would add in different orders.
+    It takes half as long as `jit`.
     """
     compiled: Callable[..., Any] = numba.njit(function, cache=_on_disk, nogil=True, error_model="numpy")
     return compiled

@@ -29,8 +29,9 @@ MAX_FACTORS = 512
 fingerprint = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
 """In every form, so that a kernel on disk which was compiled from other sources is not taken for one of these."""
 
-# Sums may be reassociated so that LLVM can vectorise plain loops; infinities and NaN keep their meaning.
-FAST = {"reassoc", "contract", "nsz"}
+# Products and sums may be fused; infinities and NaN keep their meaning. Sums keep their order: LLVM optimises what goes
+# to disk once more than what runs in the process that compiled it, and might add in another one there.
+FAST = {"contract", "nsz"}
 
 
 def form(n_factors: int) -> int:
