@@ -74,28 +74,36 @@ def _beside(of: Source, rows: list[Json], contest: str, n_factors: int) -> str:
 
 
 def races(of: Source) -> tuple[Cells, str]:
-    """Final RMSE of every system, and seconds to the best of LIBMF and of Cornac."""
+    """Final RMSE of every system, and seconds to the best of each peer; a line for each data set and K."""
     found = _all(race.SCHEMA, race.VERSION, "race")
-    targets = list(dict.fromkeys(t["peer"] for outcome in found.values() for t in outcome["targets"]))
-    to = [of.say(f"s to the best of {name}", f"达到 {name} 最好成绩的秒数") for name in targets]
-    cells = [[of.say("data, K", "数据，K"), of.say("system", "系统"), of.say("test RMSE", "测试 RMSE"), *to]]
+    systems = list(dict.fromkeys(row["system"] for outcome in found.values() for row in outcome["rows"]))
+    cells = [[of.say("data, K", "数据，K"), *systems]]
     for name, outcome in found.items():
-        seconds = {(t["n_factors"], t["system"], t["target"]): t["median_s"] for t in outcome["times"]}
-        for row in sorted(outcome["rows"], key=lambda row: int(row["n_factors"])):
-            rmse = (row["final"] or {}).get("rmse")
-            line = [f"{DATA[name]}, {row['n_factors']}", row["system"], "–" if rmse is None else f"{rmse:.4f}"]
-            for target in targets:
-                taken = seconds.get((row["n_factors"], row["system"], target))
-                line.append("–" if taken is None else f"{taken:.2f}")
+        for k in sorted({row["n_factors"] for row in outcome["rows"]}):
+            rows = {row["system"]: row for row in outcome["rows"] if row["n_factors"] == k}
+            targets = [target["peer"] for target in outcome["targets"] if target["n_factors"] == k]
+            times = {(t["system"], t["target"]): t["median_s"] for t in outcome["times"] if t["n_factors"] == k}
+            line = [f"{DATA[name]}, {k}"]
+            for system in systems:
+                own = [system] if system in targets else targets
+                rmse = (rows[system]["final"] or {}).get("rmse") if system in rows else None
+                taken = ", ".join(_seconds(times.get((system, target))) for target in own)
+                line.append("–" if rmse is None else f"{rmse:.4f}; {taken}")
             cells.append(line)
+    peers = [system for system in systems if not system.startswith("mf_numpy")]
     note = of.say(
-        "Every system tuned over a grid of its own on a validation split; the target is the validation RMSE that a "
-        "peer's best settings reach; –: no settings of the grid reach it, or not asked. Medians, all threads; "
-        f"{_where(found)}.",
+        f"Test RMSE, and seconds to the best of {' and of '.join(peers)}; of a peer to its own. Every system tuned "
+        "over a grid of its own on a validation split; the target is the validation RMSE that a peer's best settings "
+        f"reach; –: no settings of the grid reach it. Medians, all threads; {_where(found)}.",
+        f"测试 RMSE，以及依次达到 {'、'.join(peers)} 最好成绩的秒数；对手只计自己的。"
         "每个系统都在验证集上用自己的网格调过参数；目标是该对手最好的设置所达到的验证 RMSE；"
-        f"–：网格中没有设置能达到，或者没有测。取中位数，使用全部线程；{_where(found)}。",
+        f"–：网格中没有设置能达到。取中位数，使用全部线程；{_where(found)}。",
     )
     return cells, note
+
+
+def _seconds(taken: float | None) -> str:
+    return "–" if taken is None else f"{taken:.2f} s"
 
 
 def growth(of: Source) -> tuple[Cells, str]:
