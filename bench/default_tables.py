@@ -18,18 +18,21 @@ DATA = {
     "ml-1m": ("MovieLens 1M", "MovieLens 1M"),
     "anime": ("anime sample", "anime 样本"),
 }
-STEPPED = ("gd", "sgd")
-"""Solvers that take steps of a given length."""
 
 
 def steps(of: Source) -> tuple[Cells, str]:
-    """Lengths and numbers of steps, for solvers that are told them."""
-    return _table(of, lambda row: row["solver"] in STEPPED and row["setting"] != "reg")
+    """Lengths of steps, what becomes of them, and starts."""
+    return _table(of, lambda row: row["setting"] not in ("n_epochs", "reg"))
+
+
+def epochs(of: Source) -> tuple[Cells, str]:
+    """How often each solver passes over the ratings."""
+    return _table(of, lambda row: row["setting"] == "n_epochs")
 
 
 def penalties(of: Source) -> tuple[Cells, str]:
-    """λ of every solver, and starts and epochs of those that find their steps themselves."""
-    return _table(of, lambda row: row["solver"] not in STEPPED or row["setting"] == "reg")
+    """λ of every solver."""
+    return _table(of, lambda row: row["setting"] == "reg")
 
 
 def _table(of: Source, wanted: Any) -> tuple[Cells, str]:

@@ -18,21 +18,20 @@ RESULTS = ROOT / "bench" / "results"
 def executed(of: Source) -> tuple[Cells, str]:
     """Instructions, reads, writes and misses of each kernel for a rating."""
     outcome = result.load(RESULTS / "instructions.json", instructions.SCHEMA, instructions.VERSION)
+    factors = sorted({row["n_factors"] for row in outcome["rows"]})
+    numbers = ", ".join(map(str, factors))
     head = [
-        of.say("for each rating, K", "每条评分，K"),
+        of.say(f"for each rating, K = {numbers}", f"每条评分，K = {numbers}"),
         of.say("instructions", "指令"),
         of.say("reads", "读"),
         of.say("writes", "写"),
         of.say("L1 misses", "L1 未命中"),
     ]
-    cells = [head] + [
-        [
-            f"{row['kernel']}, {row['n_factors']}",
-            *(f"{row[name]:.1f}" for name in ("instructions", "reads", "writes")),
-            f"{row['l1_misses']:.2f}",
-        ]
-        for row in outcome["rows"]
-    ]
+    cells = [head]
+    for kernel in dict.fromkeys(row["kernel"] for row in outcome["rows"]):
+        rows = sorted((row for row in outcome["rows"] if row["kernel"] == kernel), key=lambda row: row["n_factors"])
+        line = [", ".join(f"{row[name]:.1f}" for row in rows) for name in ("instructions", "reads", "writes")]
+        cells.append([kernel, *line, ", ".join(f"{row['l1_misses']:.2f}" for row in rows)])
     n, data = f"{outcome['problem']['n_ratings']:,}", outcome["problem"]["data"]
     note = of.say(
         f"Counted by callgrind on {data} ({n} ratings), float32, one thread, compiled for AVX2 and fused "

@@ -312,6 +312,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "executed": kernel_tables.executed,
     "constants": kernel_tables.constants,
     "steps": default_tables.steps,
+    "epochs": default_tables.epochs,
     "penalties": default_tables.penalties,
     "paths": path_tables.speeds,
     "operators": path_tables.spent,

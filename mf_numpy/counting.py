@@ -108,7 +108,5 @@ def _deal(rows, next_of, source, out):  # type: ignore[no-untyped-def]
 def _deal_parts(rows, first, source, out):  # type: ignore[no-untyped-def]
     n, parts = len(rows), len(first)
     for part in numba.prange(parts):
-        next_of = first[part].copy()
-        for k in range(part * n // parts, (part + 1) * n // parts):
-            out[next_of[rows[k]]] = source[k]
-            next_of[rows[k]] += 1
+        begin, end = part * n // parts, (part + 1) * n // parts
+        _deal(rows[begin:end], first[part].copy(), source[begin:end], out)

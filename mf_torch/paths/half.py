@@ -37,13 +37,13 @@ class Half(Path):
     capturable = True
 
     def __init__(self, storage: str) -> None:
-        self.storage = STORAGES[choose("storage", storage, STORAGES)]
+        self.storage = choose("storage", storage, STORAGES)
         self._fused = Fused()
 
     def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
         if config.dtype != "float32":
             raise ConfigError(
-                f"storage is {str(self.storage)[6:]!r} with dtype {config.dtype!r}, but its sums and steps are of "
+                f"storage is {self.storage!r} with dtype {config.dtype!r}, but its sums and steps are of "
                 "float32; use dtype='float32', or leave storage out"
             )
         return super().load(train, config, device)
@@ -60,5 +60,5 @@ class Half(Path):
 
     def stored(self, table: Tensor, batch: Batch) -> Tensor:
         """A table as ratings gather it: of 16 bits on CUDA, and on a CPU the same numbers in 32, which Numba reads."""
-        rounded = table.detach().to(self.storage)
+        rounded = table.detach().to(STORAGES[self.storage])
         return rounded if by_triton(batch) else rounded.to(table.dtype)
