@@ -7,9 +7,10 @@ from mf_numpy.faults import Fault
 SGD = (
     Fault(
         name="item-follows-moved-user",
-        function="mf_numpy.kernels.sgd:diagonal_kernel",
-        right="store(Q, i, add(scale(copy(q), 1 - lr * r_i), -lr * e, p))",
-        wrong="store(Q, i, add(scale(copy(q), 1 - lr * r_i), -lr * e, load(P, u, form)))",
+        function="mf_numpy.kernels.sgd:epoch_kernel",
+        right="exchange(P, u, 1 - lr * r_u, Q, i, 1 - lr * r_i, -lr * e, form)",
+        wrong="store(P, u, add(scale(p, 1 - lr * r_u), -lr * e, q)); "
+        "store(Q, i, add(scale(q, 1 - lr * r_i), -lr * e, load(P, u, form)))",
         origin="p is updated in place and then read for q, which gets a gradient of parameters that never were.",
         caught_by=("steps in loops", "one rating"),
     ),
@@ -31,7 +32,7 @@ SGD = (
     ),
     Fault(
         name="diagonal-stays",
-        function="mf_numpy.kernels.sgd:diagonal_kernel",
+        function="mf_numpy.kernels.sgd:epoch_kernel",
         right="other = (share + diagonal) % side",
         wrong="other = share",
         origin="The schedule of blocks does not move on: some ratings are met D times an epoch, and most never.",
@@ -39,7 +40,7 @@ SGD = (
     ),
     Fault(
         name="sum-without-square",
-        function="mf_numpy.kernels.sgd:diagonal_kernel",
+        function="mf_numpy.kernels.sgd:epoch_kernel",
         right="h_p = add_squares(load(V_p, u, form), g_p)",
         wrong="h_p = add(load(V_p, u, form), 1, g_p)",
         origin="AdaGrad's sum is of squared gradients; their plain sum is the velocity of the heavy ball.",

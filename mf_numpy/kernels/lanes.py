@@ -6,17 +6,22 @@ LLVM splits a vector that the machine has no registers for, so that one source s
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, typing
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 _INT32 = ir.IntType(32)
 
+AT_ONCE = 2
+"""Vectors of each of two rows that `exchange` reads before it writes: AVX2's 16 registers do not hold whole rows."""
 
+
+@cache
 def vector_bytes() -> int:
     """Bytes of a vector: of the widest registers that the target has, and of AVX2's where it has narrower ones."""
     features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
@@ -113,19 +118,30 @@ def sum_of_lanes(builder, vector):
     return builder.extract_element(vector, _INT32(0))
 
 
+def _read(builder, row, pointer, last):
+    """A vector from memory; the row's last one with zeros in the lanes that are not of the row."""
+    if not last or row.mask is None:
+        return builder.load(pointer, align=row.size)
+    given = [pointer, _INT32(row.size), row.mask, ir.Constant(row.vector, [0.0] * row.lanes)]
+    return call(builder, f"llvm.masked.load.{row.suffix}.p0", row.vector, given)
+
+
+def _write(builder, row, pointer, vector, last):
+    """A vector to memory; of the row's last one the lanes alone that are of the row."""
+    if not last or row.mask is None:
+        builder.store(vector, pointer, align=row.size)
+    else:
+        given = [vector, pointer, _INT32(row.size), row.mask]
+        call(builder, f"llvm.masked.store.{row.suffix}.p0", ir.VoidType(), given)
+
+
 @intrinsic(prefer_literal=True)
 def load(typing_context, table, at, form):
     row = Row(table.dtype, form.literal_value)
 
     def emit(context, builder, signature, arguments):
-        *whole, last = _pointers(context, builder, row, signature, arguments)
-        vectors = [builder.load(pointer, align=row.size) for pointer in whole]
-        if row.mask is None:
-            vectors.append(builder.load(last, align=row.size))
-        else:
-            given = [last, _INT32(row.size), row.mask, ir.Constant(row.vector, [0.0] * row.lanes)]
-            vectors.append(call(builder, f"llvm.masked.load.{row.suffix}.p0", row.vector, given))
-        return _row(builder, row, vectors)
+        pointers = _pointers(context, builder, row, signature, arguments)
+        return _row(builder, row, [_read(builder, row, pointer, pointer is pointers[-1]) for pointer in pointers])
 
     return row(table, at, form), emit
 
@@ -133,28 +149,49 @@ def load(typing_context, table, at, form):
 @intrinsic
 def store(typing_context, table, at, row):
     def emit(context, builder, signature, arguments):
-        *whole, last = _pointers(context, builder, row, signature, arguments)
-        vectors = _vectors(builder, row, arguments[2])
-        for vector, pointer in zip(vectors[:-1], whole, strict=True):
-            builder.store(vector, pointer, align=row.size)
-        if row.mask is None:
-            builder.store(vectors[-1], last, align=row.size)
-        else:
-            given = [vectors[-1], last, _INT32(row.size), row.mask]
-            call(builder, f"llvm.masked.store.{row.suffix}.p0", ir.VoidType(), given)
+        pointers = _pointers(context, builder, row, signature, arguments)
+        for pointer, vector in zip(pointers, _vectors(builder, row, arguments[2]), strict=True):
+            _write(builder, row, pointer, vector, pointer is pointers[-1])
         return context.get_dummy_value()
 
     return types.void(table, at, row), emit
 
 
+@intrinsic(prefer_literal=True)
+def exchange(typing_context, P, u, keep_p, Q, i, keep_q, factor, form):
+    row = Row(P.dtype, form.literal_value)
+
+    def emit(context, builder, signature, arguments):
+        def number(k):
+            return splat(builder, row.vector, context.cast(builder, arguments[k], signature.args[k], row.dtype))
+
+        def places(k):
+            return _pointers(context, builder, row, typing.signature(types.void, *signature.args[k:]), arguments[k:])
+
+        kept_p, kept_q, moved = number(2), number(5), number(6)
+        pairs = list(zip(places(0), places(3), strict=True))
+        for begin in range(0, row.n_vectors, AT_ONCE):
+            some = pairs[begin : begin + AT_ONCE]
+            old = [[_read(builder, row, at, pair is pairs[-1]) for at in pair] for pair in some]
+            for pair, (p, q) in zip(some, old, strict=True):
+                moved_p = multiply_add(builder, row, moved, q, builder.fmul(kept_p, p))
+                moved_q = multiply_add(builder, row, moved, p, builder.fmul(kept_q, q))
+                _write(builder, row, pair[0], moved_p, pair is pairs[-1])
+                _write(builder, row, pair[1], moved_q, pair is pairs[-1])
+        return context.get_dummy_value()
+
+    return types.void(P, u, keep_p, Q, i, keep_q, factor, form), emit
+
+
 @intrinsic
 def dot(typing_context, a, b):
     def emit(context, builder, signature, arguments):
-        first, *others = zip(*(_vectors(builder, a, x) for x in arguments), strict=True)
-        total = builder.fmul(*first)
-        for x, y in others:
-            total = multiply_add(builder, a, x, y, total)
-        return sum_of_lanes(builder, total)
+        pairs = list(zip(*(_vectors(builder, a, x) for x in arguments), strict=True))
+        # Two sums, as one alone would wait for each of its additions.
+        sums = [builder.fmul(*pair) for pair in pairs[:2]]
+        for k, (x, y) in enumerate(pairs[2:]):
+            sums[k % 2] = multiply_add(builder, a, x, y, sums[k % 2])
+        return sum_of_lanes(builder, builder.fadd(*sums) if len(sums) == 2 else sums[0])
 
     return a.dtype(a, b), emit
 

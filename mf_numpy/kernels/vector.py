@@ -74,6 +74,17 @@ def store(table: Any, at: Any, row: Any) -> None:
         table[at, f] = row[f]
 
 
+def exchange(P: Any, u: Any, keep_p: Any, Q: Any, i: Any, keep_q: Any, factor: Any, form: int) -> None:
+    """p_u ← keep_p p_u + factor q_i and q_i ← keep_q q_i + factor p_u, both from the old rows.
+
+    Vector by vector, so that two whole rows need not be in registers at once.
+    """
+    for f in range(P.shape[1]):
+        p, q = P[u, f], Q[i, f]
+        P[u, f] = keep_p * p + factor * q
+        Q[i, f] = keep_q * q + factor * p
+
+
 def prefetch(table: Any, at: Any, form: int) -> None:
     """Ask for a row that will be read and written soon; loops do without."""
 
@@ -128,6 +139,9 @@ def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any], fast: bool
 with_twin(load, lambda table, at, form: lanes.load(table, at, form))
 with_twin(copy, lambda row: row)
 with_twin(store, lambda table, at, row: lanes.store(table, at, row))
+with_twin(
+    exchange, lambda P, u, keep_p, Q, i, keep_q, factor, form: lanes.exchange(P, u, keep_p, Q, i, keep_q, factor, form)
+)
 with_twin(prefetch, lambda table, at, form: lanes.prefetch(table, at, form))
 with_twin(dot, lambda a, b: lanes.dot(a, b))
 with_twin(add, lambda row, factor, other: lanes.add(row, factor, other))

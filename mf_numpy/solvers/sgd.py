@@ -134,6 +134,8 @@ def _shrink_idle(params: Params, whole: Dealt, config: Config, lr: float) -> Non
     """An epoch's N steps of the penalty on rows that no rating meets, as one implicit step: it cannot overshoot 0."""
     for name, theta in params.tensors().items():
         idle, weights = (whole.idle_u, whole.w_u) if name in ("P", "b") else (whole.idle_i, whole.w_i)
+        if not len(idle):
+            continue
         shrunk = 1 / (1 + lr * len(whole) * 2 * config.reg * weights[idle])
         theta[idle] *= shrunk.reshape(-1, *[1] * (theta.ndim - 1)).astype(theta.dtype)
 
@@ -162,21 +164,16 @@ def _epoch(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple
     laid, params, speed = whole.grid, state.params, state.velocity
     as_type = params.P.dtype.type
     none, biased = np.empty(0, params.P.dtype), params.b is not None
-    losses, squares = np.zeros(laid.side), np.zeros(laid.side)
-    loss = square = 0.0
-    kernel = sgd.diagonal_kernel(form(params.shape[2]), sgd.rule_of(config))
-    for diagonal in order:
-        kernel(
-            diagonal, laid.begins, laid.user_bounds, laid.item_bounds, laid.users, laid.items, laid.values,
-            params.P, params.Q, params.b if biased else none, params.c if biased else none,
-            speed["P"], speed["Q"], speed.get("b", none), speed.get("c", none), as_type(params.mu), biased,
-            whole.pull_u, whole.pull_i, as_type(config.lr_at(state.epoch + 1)), as_type(config.momentum),
-            as_type(weight_of_gradient(config)), config.momentum_form == "nesterov",
-            config.loss == "squared", as_type(config.loss_scale), losses, squares,
-        )  # fmt: skip
-        loss += float(losses.sum())
-        square += float(squares.sum())
-    return loss, square
+    losses, squares = np.empty((laid.side, laid.side)), np.empty((laid.side, laid.side))
+    sgd.epoch_kernel(form(params.shape[2]), sgd.rule_of(config))(
+        order, laid.begins, laid.user_bounds, laid.item_bounds, laid.users, laid.items, laid.values,
+        params.P, params.Q, params.b if biased else none, params.c if biased else none,
+        speed["P"], speed["Q"], speed.get("b", none), speed.get("c", none), as_type(params.mu), biased,
+        whole.pull_u, whole.pull_i, as_type(config.lr_at(state.epoch + 1)), as_type(config.momentum),
+        as_type(weight_of_gradient(config)), config.momentum_form == "nesterov",
+        config.loss == "squared", as_type(config.loss_scale), losses, squares,
+    )  # fmt: skip
+    return float(losses.sum()), float(squares.sum())
 
 
 def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple[float, float]:
