@@ -7,7 +7,7 @@
            parameter_bytes, rating_bytes, peak_bytes, spare_bytes_per_rating,
            unsorted_peak_bytes, unsorted_spare_bytes_per_rating}]
     slopes [{solver, over (N or K), threads, fixed, slope}]: of log time over the log of what grows, by least squares
-    threads [{solver, n_ratings, n_factors, ratio}]: seconds by one thread over those by the most
+    threads [{solver, n_ratings, n_factors, ratio}]: seconds by one thread over those by the most, which take turns
 
 Ratings are planted, about 90 a user over 5,000 items, so that N grows by its users. ``peak_bytes`` is the most that a
 whole fit held above the ratings themselves; ``spare_bytes_per_rating`` is what of it three copies of the parameters
@@ -20,7 +20,7 @@ import gc
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from bench.launch import Json, Launch, in_fresh_process
 from mf_numpy import Config, FitResult, Ratings, fit
 from mf_numpy.errors import ConfigError
 from mf_numpy.planted import PlantedConfig, planted
+from mf_numpy.result import EpochRecord
 
 SCHEMA, VERSION = "mf-scaling", 2
 
@@ -169,15 +170,15 @@ def slopes(rows: list[Json], plan: Plan) -> Iterator[Json]:
 
 
 def gains(rows: list[Json]) -> Iterator[Json]:
-    """Seconds by one thread over those by the most, of each case that has both."""
+    """Seconds by one thread over those by the most, of each case that has both: the median over the turns."""
     most = max((row["threads"] for row in rows), default=1)
     for one in rows:
         keys = ("solver", "n_ratings", "n_factors")
         for other in rows:
             same = all(one[key] == other[key] for key in keys) and (one["threads"], other["threads"]) == (1, most)
             if same and most > 1 and one["timing"] and other["timing"]:
-                ratio = one["timing"]["median_ms"] / other["timing"]["median_ms"]
-                yield {key: one[key] for key in keys} | {"ratio": ratio}
+                ratio = np.median(np.divide(one["samples_ms"], other["samples_ms"]))
+                yield {key: one[key] for key in keys} | {"ratio": float(ratio)}
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
@@ -196,20 +197,32 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     unsorted_peak, _ = _peak_of_a_fit(mixed, config)
     del mixed
     peak, found = _peak_of_a_fit(train, config)
-    samples = {str(max(order["each"])): [1e3 * record.seconds for record in found.history[1:]]}
-    for n in order["each"][:-1]:
-        numba.set_num_threads(n)
-        samples[str(n)] = [1e3 * record.seconds for record in fit(train, config).history[1:]]
     parameters = sum(theta.nbytes for theta in found.params.tensors().values())
     return {
         "status": "ok",
         "reason": None,
-        "samples_ms": samples,
+        "samples_ms": _in_turns(train, config, order["each"]),
         "parameter_bytes": parameters,
         "rating_bytes": train.users.nbytes + train.items.nbytes + train.values.nbytes,
         "peak_bytes": peak,
         "unsorted_peak_bytes": unsorted_peak,
     }, {}
+
+
+def _in_turns(train: Ratings, config: Config, threads: list[int]) -> dict[str, list[float]]:
+    """Milliseconds of five epochs by each number of threads, after one to warm up.
+
+    The numbers take turns, epoch by epoch: a machine that changes its speed does so for all of them.
+    """
+
+    def hand_over(record: EpochRecord) -> bool:
+        numba.set_num_threads(threads[record.epoch % len(threads)])
+        return False
+
+    numba.set_num_threads(threads[0])
+    history = fit(train, replace(config, n_epochs=6 * len(threads)), callback=hand_over).history
+    numba.set_num_threads(max(threads))
+    return {str(n): [1e3 * r.seconds for r in history[len(threads) + k :: len(threads)]] for k, n in enumerate(threads)}
 
 
 def _peak_of_a_fit(train: Ratings, config: Config) -> tuple[int | None, FitResult]:

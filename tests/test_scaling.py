@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
 from bench import machine, result, scaling
 from bench.cases import Case
 from bench.launch import Json, in_fresh_process
+from mf_numpy import Config
 from mf_numpy.errors import ConfigError
 
 PLAN = scaling.Plan(ratings=(1000, 4000), factors=(2, 4, 8), n_fixed=1000, k_fixed=4)
@@ -105,3 +109,20 @@ def test_an_option_that_is_no_number_is_called_by_its_name(capsys: pytest.Captur
     for option in ("ratings", "factors"):
         assert main(["scaling", f"--{option}", "1e5"]) == 2
         assert f"{option} is '1e5', but must be whole numbers" in capsys.readouterr().err
+
+
+def test_numbers_of_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(train: None, config: Config, callback: Callable[[Any], bool]) -> SimpleNamespace:
+        history = []
+        for epoch in range(1, config.n_epochs + 1):
+            history.append(SimpleNamespace(epoch=epoch, seconds=numba.get_num_threads() + epoch / 1000))
+            assert not callback(history[-1])
+        return SimpleNamespace(history=history)
+
+    monkeypatch.setattr(scaling, "fit", fit)
+    most = numba.get_num_threads()
+    found = scaling._in_turns(None, Config(), sorted({1, most}))  # type: ignore[arg-type]
+    assert numba.get_num_threads() == most
+    steps = len(found)
+    for begin, (n, samples) in enumerate(found.items(), start=1):
+        assert samples == pytest.approx([1000 * int(n) + begin + steps * turn for turn in range(1, 6)])

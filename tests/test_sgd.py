@@ -27,6 +27,7 @@ def _ratings(m: int = 60, n: int = 40, size: int = 900, seed: int = 0) -> Rating
 
 RULES: dict[str, dict[str, Any]] = {
     "plain": {},
+    "plain, wide rows": {"n_factors": 43},
     "ema": {"momentum": 0.5, "momentum_form": "ema"},
     "heavy ball": {"momentum": 0.5, "momentum_form": "heavy_ball"},
     "nesterov": {"momentum": 0.5, "momentum_form": "nesterov"},

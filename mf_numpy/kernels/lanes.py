@@ -11,8 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, typing
+from numba.core import cgutils
 from numba.core.registry import cpu_target
+from numba.core.typing.templates import signature as signature_of
 from numba.extending import intrinsic, models, register_model
 
 _INT32 = ir.IntType(32)
@@ -166,7 +167,7 @@ def exchange(typing_context, P, u, keep_p, Q, i, keep_q, factor, form):
             return splat(builder, row.vector, context.cast(builder, arguments[k], signature.args[k], row.dtype))
 
         def places(k):
-            return _pointers(context, builder, row, typing.signature(types.void, *signature.args[k:]), arguments[k:])
+            return _pointers(context, builder, row, signature_of(types.void, *signature.args[k:]), arguments[k:])
 
         kept_p, kept_q, moved = number(2), number(5), number(6)
         pairs = list(zip(places(0), places(3), strict=True))
