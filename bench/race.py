@@ -69,25 +69,26 @@ class Racer:
     peer: str = ""
 
 
-def _grid(**values: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
+def grid_of(**values: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
+    """Every combination of the values."""
     return tuple(dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
 
 
 RACERS = (
     Racer(
         "mf_numpy sgd",
-        _grid(lr=(0.01, 0.02), lr_decay=(0.9, 0.95), reg=(0.03, 0.05, 0.07), init_scale=(0.001, 0.01)),
+        grid_of(lr=(0.01, 0.02), lr_decay=(0.9, 0.95), reg=(0.03, 0.05, 0.07), init_scale=(0.001, 0.01)),
         tuple(range(1, 81)),
         solver="sgd",
     ),
     Racer(
         "mf_numpy als",
-        _grid(reg=(0.03, 0.05, 0.07, 0.1), init_scale=(0.01, 0.1)),
+        grid_of(reg=(0.03, 0.05, 0.07, 0.1), init_scale=(0.01, 0.1)),
         tuple(range(1, 41)),
         solver="als",
     ),
-    Racer("LIBMF", _grid(lr=(0.05, 0.1, 0.2), reg=(0.02, 0.03, 0.05, 0.08)), (5, 10, 20, 40), peer="libmf"),
-    Racer("Cornac", _grid(lr=(0.005, 0.01, 0.02), reg=(0.02, 0.04, 0.06, 0.1)), tuple(range(1, 81)), peer="cornac"),
+    Racer("LIBMF", grid_of(lr=(0.05, 0.1, 0.2), reg=(0.02, 0.03, 0.05, 0.08)), (5, 10, 20, 40), peer="libmf"),
+    Racer("Cornac", grid_of(lr=(0.005, 0.01, 0.02), reg=(0.02, 0.04, 0.06, 0.1)), tuple(range(1, 81)), peer="cornac"),
 )
 
 

@@ -21,7 +21,7 @@ class Fake(Library):
     def __init__(self, order: Order) -> None:
         super().__init__(order)
         self.asked = order.options(how="good", steps=True, ranks=False, set=order.threads)
-        self.epochs_by = "steps" if self.asked["steps"] else DIFFERENCE  # type: ignore[misc]
+        self.epochs_by = "steps" if self.asked["steps"] else DIFFERENCE
         self.ranks = self.asked["ranks"]  # type: ignore[misc]
         how = self.asked["how"]
         if how == "absent":

@@ -23,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,13 +92,25 @@ class Order:
             raise RefusedError(f"extra has {', '.join(unknown)}, but this adapter knows {', '.join(sorted(usual))}")
         return usual | extra
 
+    def one_of(self, name: str, known: Iterable[str]) -> str:
+        """The value of ``extra`` under a name, or the first that is known.
+
+        Raises:
+            RefusedError: a value that is not known.
+        """
+        known = tuple(known)
+        value = self.settings["extra"].get(name, known[0])
+        if value not in known:
+            raise RefusedError(f"{name} is {value!r}, but must be one of {', '.join(known)}")
+        return str(value)
+
 
 class Library:
     """One library on one data set. Making it converts the data, which is not timed."""
 
     name: ClassVar[str]
     distribution: ClassVar[str]
-    epochs_by: ClassVar[str] = DIFFERENCE
+    epochs_by = DIFFERENCE
     ranks: ClassVar[bool] = False
     precision = "float32"
 
@@ -117,21 +129,29 @@ class Library:
         """Threads that the library was set to."""
         return self.order.threads
 
+    def cpu(self) -> float:
+        """Processor seconds so far, of every process that trains."""
+        return time.process_time()
+
+    def close(self) -> None:
+        """Give back what would outlive the data."""
+
 
 class Watch:
     """Wall and processor seconds of training, without those between `stop` and `go`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu: Callable[[], float] = time.process_time) -> None:
+        self._cpu = cpu
         self.wall = self.cpu = 0.0
         self.go()
 
     def go(self) -> None:
         """Count from here."""
-        self._since = time.perf_counter(), time.process_time()
+        self._since = time.perf_counter(), self._cpu()
 
     def stop(self) -> float:
         """Count until here; all wall seconds so far."""
-        now = time.perf_counter(), time.process_time()
+        now = time.perf_counter(), self._cpu()
         self.wall, self.cpu = self.wall + now[0] - self._since[0], self.cpu + now[1] - self._since[1]
         self._since = now
         return self.wall
@@ -151,7 +171,7 @@ def seconds_per_epoch(library: Library, samples: int, n_epochs: int) -> Json:
     warm = _run(library, 1)
     if library.epochs_by != DIFFERENCE:
         marks: list[float] = []
-        watch = Watch()
+        watch = Watch(library.cpu)
         library.run(samples + 1, lambda epoch: marks.append(watch.stop()))
         taken = np.diff(marks).tolist()
         return {"warm_up_s": warm.wall, "samples_s": taken[:samples], "busy": watch.busy}
@@ -171,7 +191,7 @@ def seconds_per_epoch(library: Library, samples: int, n_epochs: int) -> Json:
 def curve(library: Library, epochs: list[int], save: Callable[[int, Array], str]) -> Json:
     """Predictions at some numbers of epochs, from one fit that pauses there, or from a fit for each of them."""
     points: list[Json] = []
-    watch = Watch()
+    watch = Watch(library.cpu)
     pairs = library.order.test_users, library.order.test_items
 
     def keep(epoch: int, seconds: float) -> None:
@@ -204,7 +224,7 @@ def mean_scores(library: Library, pairs: int = 10_000) -> dict[str, float]:
 
 
 def _run(library: Library, n_epochs: int) -> Watch:
-    watch = Watch()
+    watch = Watch(library.cpu)
     library.run(n_epochs, lambda epoch: None)
     watch.stop()
     return watch
@@ -226,7 +246,14 @@ def carry_out(make: Callable[[Order], Library], order: Order, target: Path) -> J
         library = make(order)
     except ImportError as error:
         return {"status": "not run", "reason": f"{error}"}
-    out: Json = {"prepare_s": time.perf_counter() - began}
+    try:
+        return _carried_out(library, target, time.perf_counter() - began)
+    finally:
+        library.close()
+
+
+def _carried_out(library: Library, target: Path, prepare_s: float) -> Json:
+    order, out = library.order, Json(prepare_s=prepare_s)
 
     def save(epoch: int, predictions: Array) -> str:
         name = f"{target.stem}-{epoch}.npy"
@@ -246,7 +273,8 @@ def carry_out(make: Callable[[Order], Library], order: Order, target: Path) -> J
         "status": "ok",
         "reason": None,
         "peer": library.name,
-        "version": importlib.metadata.version(library.distribution),
+        # Without the label of a build, such as +cpu of PyTorch, which packages shows.
+        "version": importlib.metadata.version(library.distribution).partition("+")[0],
         "packages": {name: _version(name) for name in ("numpy", "scipy", "torch", "numba")},
         "precision": library.precision,
         "epochs_by": library.epochs_by,

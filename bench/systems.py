@@ -1,0 +1,166 @@
+"""Who is compared by the ratings they predict: every method of the peers, and ours, with a grid to tune each over.
+
+A grid suits MovieLens 100K, and costs about a minute of one core or less there. K is one of its settings, as the
+question is how far each gets, not how soon: fewer factors are often the better ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.peers.run import Settings
+from bench.race import Racer, grid_of
+from mf_numpy import Config
+
+
+@dataclass(frozen=True)
+class System(Racer):
+    """A solver of ours or a method of a peer; `grid` and `epochs` as of a racer.
+
+    Attributes:
+        extra: what no point of the grid changes; of ours fields of `Config`, of a peer settings of its adapter.
+        backend: of ours: ``numba`` or ``torch``.
+    """
+
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = "numba"
+
+    def config(self, point: Mapping[str, Any], seed: int = 0) -> Config:
+        """Of one of ours, what a point of the grid is.
+
+        Raises:
+            ConfigError: settings that do not go together.
+        """
+        return Config.from_dict(
+            {"solver": self.solver, "n_epochs": max(self.epochs), "seed": seed, **self.extra, **point}
+        )
+
+    def settings(self, point: Mapping[str, Any], threads: int = 1, seed: int | None = 0) -> Settings:
+        """Of a peer, what a point of the grid is."""
+        return Settings(threads=threads, n_epochs=max(self.epochs), seed=seed, extra=self.extra, **point)
+
+
+OURS = (
+    System(
+        "mf_numpy sgd",
+        grid_of(n_factors=(16, 64), lr=(0.01, 0.02), reg=(0.05, 0.07, 0.09)),
+        tuple(range(2, 81, 2)),
+        solver="sgd",
+    ),
+    System("mf_numpy als", grid_of(n_factors=(16, 64), reg=(0.07, 0.1, 0.13)), tuple(range(1, 31)), solver="als"),
+    System("mf_numpy cd", grid_of(n_factors=(16, 64), reg=(0.07, 0.1, 0.13)), tuple(range(1, 31)), solver="cd"),
+    System(
+        "mf_numpy lbfgs",
+        grid_of(n_factors=(16, 64), reg=(0.07, 0.1, 0.13)),
+        tuple(range(5, 101, 5)),
+        solver="lbfgs",
+    ),
+    System(
+        "mf_numpy gd",
+        grid_of(n_factors=(16, 64), lr=(50.0, 100.0), reg=(0.05, 0.07, 0.1)),
+        tuple(range(20, 401, 20)),
+        solver="gd",
+    ),
+    System(
+        "mf_torch adam",
+        grid_of(n_factors=(16,), lr=(0.003, 0.01), reg=(0.05, 0.07, 0.1)),
+        tuple(range(1, 21)),
+        solver="gd",
+        extra={"step_rule": "adam", "batch_size": 1024},
+        backend="torch",
+    ),
+)
+
+THEIRS = (
+    System(
+        "LIBMF",
+        grid_of(n_factors=(16, 64), lr=(0.05, 0.1), reg=(0.05, 0.07, 0.1)),
+        (10, 20, 40, 80),
+        peer="libmf",
+    ),
+    System(
+        "Cornac",
+        grid_of(n_factors=(16, 64), lr=(0.005, 0.01), reg=(0.04, 0.06, 0.08)),
+        tuple(range(5, 101, 5)),
+        peer="cornac",
+    ),
+    System(
+        "cmfrec ALS",
+        grid_of(n_factors=(16, 64), reg=(5.0, 10.0, 15.0)),
+        (5, 10, 20),
+        peer="cmfrec",
+        extra={"use_cg": False},
+    ),
+    System(
+        "cmfrec ALS, weighted λ",
+        grid_of(n_factors=(16, 64), reg=(0.05, 0.1, 0.15)),
+        (5, 10, 20),
+        peer="cmfrec",
+        extra={"use_cg": False, "scale_lam": True},
+    ),
+    System(
+        "cmfrec L-BFGS",
+        grid_of(n_factors=(16, 64), reg=(7.0, 10.0, 15.0)),
+        (20, 50, 100),
+        peer="cmfrec",
+        extra={"method": "lbfgs"},
+    ),
+    System(
+        "LensKit ALS",
+        grid_of(n_factors=(16, 32), reg=(0.1, 0.13, 0.17)),
+        (2, 5, 10, 15, 20),
+        peer="lenskit",
+    ),
+    System(
+        "LensKit FunkSVD",
+        grid_of(n_factors=(32,), lr=(0.002, 0.005), reg=(0.05, 0.1)),
+        (20, 50, 100),
+        peer="lenskit",
+        extra={"method": "funksvd"},
+    ),
+    System(
+        "Surprise SVD",
+        grid_of(n_factors=(16, 64), lr=(0.005, 0.01), reg=(0.07, 0.1)),
+        (20, 40, 80),
+        peer="surprise",
+    ),
+    System(
+        "Surprise SVD, no biases",
+        grid_of(n_factors=(16, 64), lr=(0.005, 0.01), reg=(0.07, 0.1)),
+        (20, 40, 80),
+        peer="surprise",
+        extra={"biased": False},
+    ),
+    System(
+        "Surprise SVD++",
+        grid_of(n_factors=(16,), lr=(0.01,), reg=(0.05, 0.1)),
+        (10, 20, 30),
+        peer="surprise",
+        extra={"method": "svdpp"},
+    ),
+    System("myFM", grid_of(n_factors=(8, 16)), (50, 100, 200, 300), peer="myfm"),
+    System(
+        "PyTorch loop",
+        grid_of(n_factors=(32,), lr=(0.002, 0.005), reg=(5e-5, 1e-4, 2e-4)),
+        tuple(range(1, 21)),
+        peer="torch-loop",
+    ),
+    System(
+        "the post",
+        grid_of(n_factors=(8,), lr=(30.0, 100.0), reg=(3e-5, 5e-5, 1e-4)),
+        (5, 10, 20, 40),
+        peer="post",
+    ),
+    System("Spark ALS", grid_of(n_factors=(16,), reg=(0.1, 0.13)), (15,), peer="pyspark"),
+    System(
+        "fastai",
+        grid_of(n_factors=(50,), lr=(0.005,), reg=(0.1, 0.2)),
+        (5, 8),
+        peer="fastai",
+        extra={"batch_size": 256},
+    ),
+)
+
+SYSTEMS = OURS + THEIRS
