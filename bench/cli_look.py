@@ -10,6 +10,30 @@ from rich.console import Console
 
 app = App(version_flags=[])
 
+STYLES = {"": "bold", "ok": "", "note": "dim", "warn": "yellow"}
+
+
+@app.command
+def doctor(
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", help="the same as JSON, to paste anywhere", negative="")] = False,
+) -> int:
+    """Say what is here to measure with, and what would make timings wrong just now, each with a remedy.
+
+    Exit code: 0 when nothing would make timings wrong, 1 with warnings.
+    """
+    from bench import doctor as examining
+    from bench import result
+
+    found = examining.examine()
+    console = Console(highlight=False)
+    if as_json:
+        console.print(result.to_text(found.to_dict()).rstrip(), soft_wrap=True, markup=False)
+    else:
+        for state, line in examining.lines(found, min(console.width, 100)):
+            console.print(line, style=STYLES[state], soft_wrap=True, markup=False)
+    return examining.exit_code(found)
+
 
 @app.command
 def compare(
