@@ -38,8 +38,9 @@ def compare(a: Path, b: Path, *, slower: float | None = None, rmse: float | None
         force: compare times whatever differs.
 
     Returns:
-        {schema, schema_version, of (the schema compared), a, b {file, created, commit, dirty}, same_code,
-        differences {machine, data, configuration}, notes, forced, times_compared, rmse_compared,
+        {schema, schema_version, of (the schema compared), data (A's name of it, or null),
+        a, b {file, created, commit, dirty}, same_code, differences {machine, data, configuration}, notes,
+        forced, times_compared, rmse_compared,
         times [{case, a_ms, b_ms, ratio, low, high, verdict, why}], mean {n, ratio, low, high, verdict} or null,
         rmse [{case, a, b, difference, low, high}], only_a, only_b, thresholds {slower, rmse}, failures, unjudged}.
 
@@ -56,6 +57,7 @@ def compare(a: Path, b: Path, *, slower: float | None = None, rmse: float | None
         "schema": SCHEMA,
         "schema_version": VERSION,
         "of": of,
+        "data": _name(one, kind),
         "a": _about(a, one),
         "b": _about(b, two),
         "same_code": one["code"] == two["code"],
@@ -161,6 +163,11 @@ def _data(a: Json, b: Json, kind: Schema) -> list[str]:
         # Computed, not chosen: its last bit may differ where the data do not.
         found.append({key: value for key, value in named.items() if key != "noise_floor"})
     return _apart(found[0], found[1])
+
+
+def _name(result: Json, kind: Schema) -> str | None:
+    about = result.get(kind.data)
+    return about.get("name") or about.get("data") if isinstance(about, dict) else None
 
 
 def _threads(a: Json, b: Json) -> list[str]:

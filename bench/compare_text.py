@@ -20,7 +20,7 @@ ORDER = ("slower", "faster", "within noise", None)
 
 def text(outcome: Json) -> list[str]:
     """Lines for a terminal: who is compared, what differs, cases by verdict, and what follows."""
-    out = [f"{outcome['of']}: B beside A", *(_who(outcome, name) for name in "ab")]
+    out = [_title(outcome), *(_who(outcome, name) for name in "ab")]
     out += [line for banner in _banner(outcome) for line in textwrap.wrap(banner, WIDTH, subsequent_indent="  ")]
     if outcome["times_compared"]:
         out += _timed(outcome["times"])
@@ -36,6 +36,11 @@ def text(outcome: Json) -> list[str]:
         for failure in outcome["failures"]
         for line in textwrap.wrap(f"FAILED: {failure}.", WIDTH, subsequent_indent="  ")
     ]
+
+
+def _title(outcome: Json) -> str:
+    of = f" of {outcome['data']}" if outcome["data"] else ""
+    return f"{outcome['of']}{of}: B beside A"
 
 
 def _who(outcome: Json, name: str) -> str:
@@ -66,7 +71,7 @@ def _timed(rows: list[Json]) -> Iterator[str]:
         if verdict:
             yield f"{verdict:{NAME + 2}}{'A ms':>8}{'B ms':>8}{'B/A':>7}{'95 %':>13}"
         else:
-            yield "no interval"
+            yield "without an interval"
         for row in here:
             yield from _line(row, verdict)
 
@@ -125,7 +130,7 @@ def _alone(outcome: Json, name: str) -> Iterator[str]:
 
 def markdown(outcome: Json) -> list[str]:
     """The same as Markdown: what fails and what changed first, the rest folded away."""
-    out = [f"### {outcome['of']}: B beside A", ""]
+    out = [f"### {_title(outcome)}", ""]
     out += [f"- {_who(outcome, name).strip()}" for name in "ab"]
     out += [f"- {line}" for line in _banner(outcome)]
     out += [f"- **FAILED**: {failure}." for failure in outcome["failures"]]
@@ -149,7 +154,7 @@ def markdown(outcome: Json) -> list[str]:
 
 def _table(rows: list[Json], verdict: str | None) -> list[str]:
     if verdict is None:
-        return ["", "No interval:", "", *(f"- {row['case']}: {row['why']}" for row in rows)]
+        return ["", "Without an interval:", "", *(f"- {row['case']}: {row['why']}" for row in rows)]
     head = [f"| {verdict} | A ms | B ms | B/A | 95 % |", "| --- | ---: | ---: | ---: | ---: |"]
     lines = [_cells(row) for row in rows]
     if verdict != "within noise":
@@ -164,7 +169,7 @@ def _cells(row: Json) -> str:
 
 
 def _ms(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{value:#.3g}" if value < 99.95 else f"{value:,.0f}"
 
 
 def _factor(value: float) -> str:

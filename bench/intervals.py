@@ -6,7 +6,7 @@ The standard error of a log median is its standard deviation over `DRAWS` bootst
 Student's, by the degrees of freedom of Welch and Satterthwaite. (Hesterberg, What Teachers Should Know About the
 Bootstrap, The American Statistician 69, 2015: percentiles of so few units cover too little. Kalibera and Jones,
 arXiv:2007.10899: samples of a process are alike, so that processes must be resampled.) With one process a side the
-interval knows nothing of how processes differ.
+interval knows nothing of how processes differ; and no interval knows how another day, or another load, does.
 """
 
 from __future__ import annotations

@@ -319,6 +319,12 @@ def test_a_race_knows_its_targets(tmp_path: Path) -> None:
     why = {row["case"]: row["why"] for row in found["times"]}
     assert why["LIBMF to LIBMF, K = 16, 2 threads"] == "configured otherwise: target RMSE 0.858 and 0.848"
     assert why["Cornac to Cornac, K = 16, 2 threads"] is None
+    times = json.loads((RESULTS / "race-ml-1m.json").read_text(encoding="utf-8"))["times"]
+    medians = {row["case"]: row["a_ms"] for row in found["times"]}
+    for one in times:
+        if one["median_s"]:
+            name = f"{one['system']} to {one['target']}, K = {one['n_factors']}, 2 threads"
+            assert medians[name] == pytest.approx(1e3 * one["median_s"])
 
 
 @pytest.mark.parametrize(("text", "ratio"), [("10%", 1.1), ("1.1x", 1.1), (" 0% ", 1.0), ("1x", 1.0), ("150%", 2.5)])
@@ -379,7 +385,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found == json.loads(result.to_text(compare.compare(Path(a), Path(slow), slower=1.1)))
     assert cli.main(["compare", a, slow, "--format", "md"]) == 0
     markdown = capsys.readouterr().out.splitlines()
-    assert markdown[0] == "### mf-speed: B beside A"
+    assert markdown[0] == "### mf-speed of ml-1m: B beside A"
     assert "| slower | A ms | B ms | B/A | 95 % |" in markdown
     assert all(line.count("|") == 6 for line in markdown if line.startswith("|"))
     for wrong in (["--format", "xml"], ["--fail-slower", "0.1"], ["--fail-rmse", "-1"], ["--fail-rmse", "nan"]):
