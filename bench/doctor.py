@@ -201,8 +201,10 @@ def lines(found: Examination, width: int = 80) -> Iterator[tuple[str, str]]:
     """(state, line) for a terminal; the state of a heading is empty."""
     yield "", "What is here"
     yield from _listed(found.here, width)
+    yield "", ""
     yield "", "What would make timings wrong"
     yield from _listed(found.timings, width)
+    yield "", ""
     count = sum(finding.state == "warn" for finding in (*found.here, *found.timings))
     yield "", "Nothing would make timings wrong." if found.ok else f"{count} to mend before anything is measured."
 

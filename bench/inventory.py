@@ -80,7 +80,7 @@ def blas(pools: list[Json] | None) -> list[Finding]:
     if pools is None:
         return [Finding("BLAS", "note", "unknown, as threadpoolctl is not installed", EXTRA)]
     found = []
-    for pool in pools:
+    for pool in sorted(pools, key=lambda pool: str(pool.get("user_api"))):
         kind = "BLAS" if pool.get("user_api") == "blas" else "OpenMP"
         version = f" {pool['version']}" if pool.get("version") else ""
         target = f", for {pool['architecture']}" if pool.get("architecture") else ""

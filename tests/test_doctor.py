@@ -149,8 +149,8 @@ def test_gpus() -> None:
 
 def test_libraries_of_linear_algebra() -> None:
     pools = [
-        {"user_api": "blas", "internal_api": "openblas", "num_threads": 2, "version": "0.3.30", "architecture": "Zen"},
         {"user_api": "openmp", "internal_api": "openmp", "num_threads": 1, "version": None},
+        {"user_api": "blas", "internal_api": "openblas", "num_threads": 2, "version": "0.3.30", "architecture": "Zen"},
     ]
     assert [(one.name, one.text) for one in inventory.blas(pools)] == [
         ("BLAS", "openblas 0.3.30, for Zen: 2 threads"),
@@ -262,16 +262,17 @@ def test_lines_are_calm_and_narrow() -> None:
     shown = list(doctor.lines(examined(Finding("cores", "note", "two"), warn, Finding("variables", "ok", "more"))))
     assert max(len(line) for _, line in shown) <= 80
     texts = [line for _, line in shown]
-    assert texts[:4] == [
+    assert texts[:5] == [
         "What is here",
         "  ok    machine      One",
+        "",
         "What would make timings wrong",
         "  note  cores        two",
     ]
     assert texts[-1] == "1 to mend before anything is measured."
-    assert texts[-2] == "  ok                 more"
+    assert texts[-3] == "  ok                 more"
     assert sum("→ unset" in line for line in texts) == 1
-    assert [state for state, _ in doctor.lines(examined())] == ["", "ok", "", ""]
+    assert [state for state, _ in doctor.lines(examined())] == ["", "ok", "", "", "", ""]
 
 
 @pytest.mark.parametrize("state", ["ok", "note", "warn"])
