@@ -6,6 +6,7 @@
 # make speed, make race [ARGS='--data ml-1m']  our solvers beside the installed peers: an epoch, and the way to an RMSE
 # make paths [ARGS='--data ml-1m']             an iteration of every path of mf_torch, beside the Numba backend
 # make scaling                                 how time and memory grow with the ratings, with K and with the threads
+# make doctor                                  what would make timings wrong just now, and how to mend it
 # make docs [ARGS=--check]                     fill in tables, figures and shared blocks of the documents
 # make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
 # make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
@@ -16,7 +17,7 @@ DATA ?=
 ARGS ?=
 EDIT ?=
 
-.PHONY: bench test rungs figures docs roofline speed race paths scaling tour mutate lint types imports smoke format clean help
+.PHONY: bench test rungs figures docs roofline speed race paths scaling doctor tour mutate lint types imports smoke format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -35,7 +36,7 @@ bench: $(VENV)/.installed
 test: $(VENV)/.installed
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-rungs figures docs roofline speed race paths scaling: $(VENV)/.installed
+rungs figures docs roofline speed race paths scaling doctor: $(VENV)/.installed
 	$(BIN)/python -m bench $@ $(ARGS)
 
 tour: $(VENV)/.installed

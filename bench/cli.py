@@ -9,7 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 from rich.console import Console
 
-from bench import cli_measure, result, suite, table
+from bench import cli_look, cli_measure, result, suite, table
 from bench import report as page
 from bench.cases import BACKENDS
 from bench.cli_measure import OUT, Data, names, say
@@ -18,6 +18,7 @@ from bench.peers import cli as peers
 app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
 app.command(peers.app)
 app.update(cli_measure.app)
+app.update(cli_look.app)
 
 
 @app.default

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, equality, launch, machine, report, result, suite, table, worker
+from bench import cli, compare, equality, launch, machine, report, result, suite, table, worker
 from bench.cases import Case, choose_cases, snapshots
 from mf_numpy import Config, Ratings
 from mf_numpy.engine import NumpyEngine, State
@@ -117,6 +117,15 @@ def test_report_of_an_earlier_file_is_the_same(finished: Json, tmp_path: Path) -
     json_path, html_path = suite.write(finished, tmp_path)
     assert cli.main(["report", str(json_path), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == html_path.read_bytes()
+
+
+def test_a_result_beside_itself(finished: Json, tmp_path: Path) -> None:
+    json_path, _ = suite.write(finished, tmp_path)
+    found = compare.compare(json_path, json_path, slower=1.0, rmse=0.0)
+    ran = [row for row in finished["rows"] if row["status"] == "ok"]
+    assert [row["ratio"] for row in found["times"]] == [1.0] * len(ran)
+    assert len(found["rmse"]) == sum(row["problem"] == "full" for row in ran)
+    assert compare.exit_code(found) == 0 and found["data"] == "planted"
 
 
 def test_tables_show_every_row(finished: Json) -> None:

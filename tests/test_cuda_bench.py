@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import agreement, cost, cuda, cuda_roof, cuda_worker, result
+from bench import agreement, compared, cost, cuda, cuda_roof, cuda_worker, result
 from bench.cases import Case
 from bench.cuda_cases import NUMBA, CudaCase, Sizes, plan
 from bench.launch import Json
@@ -85,6 +85,9 @@ def test_without_a_gpu_it_runs_to_its_end(monkeypatch: pytest.MonkeyPatch) -> No
         ("target", "numba"),
     }
     assert cuda.exit_code(found) == 0 and "not run: no CUDA device" in cuda.summary(found)[1]
+    cases = {case.key: case for case in compared.SCHEMAS[cuda.SCHEMA].cases(found)}
+    assert len(cases) == len(found["rows"]) and cases["full, cuda, manual, N = 3,000, K = 3, graph"].trouble
+    assert sum(bool(case.rounds) for case in cases.values()) == sum(bool(row.get("timing")) for row in found["rows"])
 
 
 def test_what_the_time_does_not_allow_is_a_row_that_says_so(tmp_path: Path) -> None:
