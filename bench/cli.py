@@ -9,16 +9,18 @@ import cyclopts
 from cyclopts import Parameter
 from rich.console import Console
 
-from bench import cli_look, cli_measure, result, suite, table
+from bench import cli_look, cli_measure, cli_run, result, suite, table
 from bench import report as page
 from bench.cases import BACKENDS
 from bench.cli_measure import OUT, Data, names, say
 from bench.peers import cli as peers
+from mf_numpy.errors import ConfigError
 
 app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
 app.command(peers.app)
 app.update(cli_measure.app)
 app.update(cli_look.app)
+app.update(cli_run.app)
 
 
 @app.default
@@ -87,18 +89,34 @@ def _roofline(data: suite.Data, outcome: dict[str, Any]) -> dict[str, Any] | Non
 
 
 @app.command
-def report(source: Path, *, out: Annotated[Path | None, Parameter(help="the HTML file")] = None) -> int:
-    """Render the report of an earlier result file again.
+def report(
+    *sources: Path, out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="the HTML file")] = None
+) -> int:
+    """Render the report of earlier result files again.
 
     Parameters
     ----------
-    source
-        A result.json.
+    sources
+        A result.json, or results of run --suite peers or accuracy, which are sections of one page.
     """
-    target = source.with_name("report.html") if out is None else out
-    result.write_atomically(target, page.render(result.load(source)))
+    if not sources:
+        raise ConfigError("no file came; give the path of a result, such as bench/out/result.json")
+    target = sources[0].with_name("report.html") if out is None else out
+    result.write_atomically(target, _page(sources))
     Console(highlight=False).print(str(target), soft_wrap=True, markup=False)
     return 0
+
+
+def _page(sources: tuple[Path, ...]) -> str:
+    from bench import accuracy, accuracy_page
+
+    if result.schema_of(sources[0]) == accuracy.SCHEMA:
+        return accuracy_page.render([result.load(path, accuracy.SCHEMA, accuracy.VERSION) for path in sources])
+    if len(sources) > 1:
+        raise ConfigError(
+            f"{len(sources)} files came, but only results of run --suite peers or accuracy share a page; give one file"
+        )
+    return page.render(result.load(sources[0]))
 
 
 @app.command

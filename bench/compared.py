@@ -158,6 +158,16 @@ def _defaults(result: Json) -> Iterator[Case]:
         yield Case(", ".join(parts), rmses=_rmse(row["rmse"]), about={"n_factors": row["n_factors"]})
 
 
+def _accuracy(result: Json) -> Iterator[Case]:
+    for row in result["systems"]:
+        best = row["tuned"] or {}
+        about = {"settings": best.get("settings"), "epochs": best.get("epochs")}
+        # Each test's fit is a process of its own.
+        rounds = tuple((1e3 * fold["seconds"],) for fold in row["folds"])
+        trouble = None if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+        yield Case(row["system"], rounds, _rmse(row["rmse"]), about, trouble)
+
+
 SCHEMAS = {
     "mf-bench": Schema(1, _suite, "data"),
     "mf-speed": Schema(1, _speed),
@@ -170,4 +180,5 @@ SCHEMAS = {
     "mf-links": Schema(1, _links),
     "mf-cuda": Schema(1, _cuda, ""),
     "mf-defaults": Schema(1, _defaults, "problems"),
+    "mf-accuracy": Schema(1, _accuracy, "protocol"),
 }

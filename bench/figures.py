@@ -113,7 +113,7 @@ def _learning(result: Json, rows: list[Json]) -> Picture:
         "Equal curves lie on each other: the wide ones are drawn "
         f"first. Final validation RMSE: {finals}; {', '.join(f'{name} {value:.4f}' for name, value in known)}."
     )
-    return _picture("Learning curves, by hand and by autograd", about, draw, "learning")
+    return picture("Learning curves, by hand and by autograd", about, draw, "learning")
 
 
 def _rates(rows: list[Json]) -> Picture:
@@ -143,7 +143,7 @@ def _rates(rows: list[Json]) -> Picture:
     about = "Ratings a second at the median iteration: " + "; ".join(
         f"{name} {_rate(row['timing']['ratings_per_s'])}" for name, row in zip(names, rows, strict=True)
     )
-    return _picture("Ratings a second", about + ".", draw, "rates", height=1.3 + 0.27 * len(rows))
+    return picture("Ratings a second", about + ".", draw, "rates", height=1.3 + 0.27 * len(rows))
 
 
 def _drift(rows: list[Json]) -> Picture:
@@ -170,7 +170,7 @@ def _drift(rows: list[Json]) -> Picture:
 
     about = "Largest relative difference of the parameters from float64 NumPy, against the step. At the last step: "
     about += "; ".join(f"{_name(r)} {r['dtype']} {_number(r['difference']['params'], '.1e')}" for r in rows)
-    return _picture("Drift from the reference", about + ".", draw, "drift")
+    return picture("Drift from the reference", about + ".", draw, "drift")
 
 
 def _roofline(found: Json) -> Picture:
@@ -187,7 +187,8 @@ def _roofline(found: Json) -> Picture:
     return Picture("How near the machine's limit", about, _inline(svg, "roofline", "Roofline", about))
 
 
-def _picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:
+def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:
+    """A figure that `draw` fills the axes of; `key` sets its ids apart from those of others on the page."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"mf-bench {key}"}):
         figure = Figure(figsize=(5.6, height))
         FigureCanvasSVG(figure)

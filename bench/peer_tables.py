@@ -125,19 +125,22 @@ def growth(of: Source) -> tuple[Cells, str]:
         for over in ("N", "K"):
             here = next(s for s in outcome["slopes"] if (s["solver"], s["over"], s["threads"]) == (name, over, 1))
             line.append(f"{here['slope']:.2f}")
-        gains = [g["ratio"] for g in outcome["threads"] if g["solver"] == name and g["n_ratings"] == largest]
+        gains = [g["ratio"] for g in outcome["threads"] if g["solver"] == name and g["n_ratings"] >= 1_000_000]
         here = next(
             row for row in outcome["rows"] if (row["solver"], row["n_ratings"], row["threads"]) == (name, largest, most)
         )
         spares = here["spare_bytes_per_rating"], here["unsorted_spare_bytes_per_rating"]
         memory = "–" if None in spares else ", ".join(f"{spare:.0f}" for spare in spares)
-        line += ["–" if not gains else f"{gains[0]:.2f}×", memory]
+        line += ["–" if not gains else f"{min(gains):.2f}–{max(gains):.2f}×", memory]
         cells.append(line)
     note = of.say(
-        f"Exponents by one thread; gain and memory at {largest:,} ratings, K = 16. Memory is the peak of a whole fit, "
+        "Exponents by one thread; gain, from the case with the least to that with the most, of a million ratings and "
+        "more, threads taking turns epoch by epoch on a virtual machine that does not always get two whole cores. "
+        f"Memory at {largest:,} ratings, K = 16, is the peak of a whole fit, "
         "less the ratings and three copies of the parameters, for ratings sorted by user and in a random order; "
         f"{outcome['machine']['cpu']}.",
-        f"幂次按单线程计；线程收益与内存按 {largest:,} 条评分、K = 16 计。内存是整次拟合的峰值减去评分本身和三份参数，"
+        "幂次按单线程计；线程收益取一百万条评分及以上各例的最小值到最大值，不同线程数逐轮轮流运行，而这台虚拟机并不总能得到两个完整的核。"
+        f"内存按 {largest:,} 条评分、K = 16 计，是整次拟合的峰值减去评分本身和三份参数，"
         "分别为按用户排序的评分与随机顺序的评分；"
         f"{outcome['machine']['cpu']}。",
     )

@@ -11,8 +11,6 @@ from bench.result import busy, clean, to_text
 
 Json = dict[str, Any]
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 
 def render(result: Json) -> str:
     """The page of a result. Needs jinja2 and matplotlib.
@@ -20,16 +18,12 @@ def render(result: Json) -> str:
     Raises:
         ImportError: one of them is not installed.
     """
-    import jinja2
-
     from bench import figures
 
     result = json.loads(to_text(clean(result)))
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return page.render(
+    return page(
+        "report.html.j2",
+        result,
         result=result,
         title=table.title(result),
         columns=table.COLUMNS,
@@ -42,15 +36,34 @@ def render(result: Json) -> str:
         problems=result["problems"],
         checks=_checks(result),
         costs=_costs(result),
-        # "<" would let a text end the script element early.
-        embedded=to_text(result).replace("<", "\\u003c"),
     )
 
 
-def _machine(result: Json) -> list[tuple[str, str]]:
+def page(template: str, held: Json, **values: Any) -> str:
+    """A page from a template beside this file, which carries `held` as JSON.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+    # "<" would let a text end the script element early.
+    embedded = to_text(held).replace("<", "\\u003c")
+    return environment.get_template(template).render(embedded=embedded, **values)
+
+
+def machine_lines(result: Json) -> list[tuple[str, str]]:
+    """What every result says of where it came from, for a page."""
     machine, environment = result["machine"], result["environment"]
     cores, gpu, git = machine["cores"], result["gpu"], result["git"]
-    out = [
+    return [
         ("processor", machine["cpu"]),
         ("cores", f"{cores['usable']} usable of {cores['logical']} logical, {cores['physical'] or 'unknown'} physical"),
         ("memory", _gib(machine["memory_bytes"])),
@@ -58,7 +71,6 @@ def _machine(result: Json) -> list[tuple[str, str]]:
         ("system", f"{machine['system']} {machine['system_release']}, {machine['architecture']}"),
         ("Python", machine["python"]),
         ("packages", ", ".join(f"{name} {version}" for name, version in result["packages"].items() if version)),
-        ("BLAS", _blas(result)),
         ("threads", ", ".join(f"{name}={value}" for name, value in environment["set"].items())),
         ("removed from the environment", ", ".join(environment["removed"]) or "nothing was there to remove"),
         (
@@ -66,10 +78,13 @@ def _machine(result: Json) -> list[tuple[str, str]]:
             "not a git checkout" if not git else git["commit"][:12] + (", with changes" if git["dirty"] else ""),
         ),
         ("code", result["code"][:12]),
-        ("data", f"{result['data']['name']}, fingerprint {result['data']['fingerprint'][:12]}"),
         ("finished", result["created"]),
     ]
-    return out
+
+
+def _machine(result: Json) -> list[tuple[str, str]]:
+    data = f"{result['data']['name']}, fingerprint {result['data']['fingerprint'][:12]}"
+    return [*machine_lines(result), ("BLAS", _blas(result)), ("data", data)]
 
 
 def _blas(result: Json) -> str:

@@ -73,6 +73,15 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def schema_of(path: Path) -> Any:
+    """The schema that a file names, or None where it is no result."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return held.get("schema") if isinstance(held, dict) else None
+
+
 def load(path: Path, schema: str = SCHEMA, version: int = VERSION) -> Json:
     """Read a result file of a schema.
 

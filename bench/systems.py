@@ -143,7 +143,7 @@ THEIRS = (
     System("myFM", grid_of(n_factors=(8, 16)), (50, 100, 200, 300), peer="myfm"),
     System(
         "PyTorch loop",
-        grid_of(n_factors=(32,), lr=(0.002, 0.005), reg=(5e-5, 1e-4, 2e-4)),
+        grid_of(n_factors=(32,), lr=(0.005,), reg=(1e-4, 2e-4, 4e-4, 8e-4)),
         tuple(range(1, 21)),
         peer="torch-loop",
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import default_tables, kernel_tables, link_tables, path_tables, peer_tables, result
+from bench import accuracy_tables, default_tables, kernel_tables, link_tables, path_tables, peer_tables, result
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
 from mf_numpy.recipes import RECIPES
@@ -306,6 +306,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "post": post,
     "machine": machine,
     "roofline": roofline,
+    "accuracies": accuracy_tables.accuracies,
     "speeds": peer_tables.speeds,
     "races": peer_tables.races,
     "growth": peer_tables.growth,

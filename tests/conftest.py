@@ -15,9 +15,10 @@ if importlib.util.find_spec("beartype"):
     install_import_hook(_SHAPED, "beartype.beartype")
 
 from mf_numpy import Config, Ratings, Split, random_split
+from tests.browser_fixtures import browser
 from tests.data_fixtures import data_dir
 
-__all__ = ["data_dir"]
+__all__ = ["browser", "data_dir"]
 
 # A bare CUDA machine has no command line.
 if importlib.util.find_spec("cyclopts"):

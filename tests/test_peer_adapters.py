@@ -133,7 +133,8 @@ def test_without_java_spark_did_not_run(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_library_is_closed_and_counts_its_own_processors(fails: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_library_is_closed_and_counts_its_own_processors(fails: bool, steps: bool, tmp_path: Path) -> None:
     class Other(Fake):
         closed = 0
         ticks = 0.0
@@ -150,7 +151,7 @@ def test_a_library_is_closed_and_counts_its_own_processors(fails: bool, tmp_path
         def close(self) -> None:
             Other.closed += 1
 
-    asked = order()
+    asked = order(steps=steps)
     asked.settings.update(mode="fit", epochs=[2], n_epochs=2)
     if fails:
         with pytest.raises(RuntimeError, match="out of order"):

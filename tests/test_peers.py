@@ -224,8 +224,9 @@ def test_cold_pairs_are_not_shown_to_a_peer(small: Split, into: Path) -> None:
     users = small.valid.users.copy()
     users[:50] = -1
     valid = Holdout(users, small.valid.items, small.valid.values)
-    out = fit_peer(FAKE, small.train, valid, fake(), into=into)
+    out = fit_peer(FAKE, small.train, valid, fake(), predictions=True, into=into)
     (point,) = out["points"]
+    assert rmse(point["predictions"] - valid.values[50:]) == pytest.approx(point["rmse"])
     assert (out["n_scored"], out["n_cold"]) == (len(users) - 50, 50)
     assert point["epochs"] == 4
     cold = small.train.mean - valid.values[:50]
@@ -286,6 +287,7 @@ def test_epochs_are_timed_apart_from_the_warm_up(small: Split, into: Path, steps
     assert out["timing"]["ratings_per_s"] == pytest.approx(len(small.train) / out["timing"]["median_ms"] * 1e3)
     assert out["warm_up_s"] > 0.0039
     assert out["threads"]["busy"] < 0.9
+    assert out["peak_bytes"] is None or out["peak_bytes"] > 2**20
     assert "scores" not in out
 
 

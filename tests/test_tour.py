@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -229,17 +228,6 @@ def test_labels_are_put_where_nothing_stands() -> None:
 # The page in a browser
 
 
-def _chromium() -> tuple[str, str]:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if browser and driver:
-        return browser, driver
-    missing = "chromium and chromedriver are not installed; Debian has them as chromium and chromium-driver"
-    if os.environ.get("MF_REQUIRE_CHROMIUM"):
-        pytest.fail(f"MF_REQUIRE_CHROMIUM is set, but {missing}")
-    pytest.skip(missing)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a running tour, without real ratings, and the file that holds what it prints."""
@@ -265,26 +253,6 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     finally:
         running.terminate()
         running.wait(timeout=20)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    from selenium import webdriver
-
-    path, driver = _chromium()
-    options = webdriver.ChromeOptions()
-    options.binary_location = path
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'profile'}", "window-size=1280,900",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield running
-    finally:
-        running.quit()
 
 
 def test_the_page_answers_in_a_browser_without_the_network(browser: Any, server: tuple[str, Path]) -> None:

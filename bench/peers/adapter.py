@@ -6,7 +6,8 @@ one library), ``samples`` for ``time`` and ``epochs`` for ``fit``. The npz has u
 float32, test_users, test_items (M,) int32 and shape (2,): m, n.
 
 OUT.json receives ``status`` (``ok``, ``failed`` or ``not run``) and ``reason``, ``peer``, ``version``, ``packages``,
-``precision``, ``epochs_by`` (how an epoch's seconds are had), ``prepare_s``, ``threads`` {asked, set, busy} and
+``precision``, ``epochs_by`` (how an epoch's seconds are had), ``prepare_s``, ``peak_bytes`` (the most memory of the
+process, or null), ``threads`` {asked, set, busy} and
 
     time  ``samples_s`` (seconds of one epoch, `samples` times) and ``warm_up_s``; of a library that ranks also
           ``scores`` {rated, random}: its mean score of some rated and of some random pairs
@@ -133,6 +134,10 @@ class Library:
         """Processor seconds so far, of every process that trains."""
         return time.process_time()
 
+    def peak(self) -> int | None:
+        """The most memory so far, in bytes, of every process that trains; None where the system does not say."""
+        return peak_of("self")
+
     def close(self) -> None:
         """Give back what would outlive the data."""
 
@@ -223,6 +228,17 @@ def mean_scores(library: Library, pairs: int = 10_000) -> dict[str, float]:
     return {"rated": float(library.predict(*rated).mean()), "random": float(library.predict(*other).mean())}
 
 
+def peak_of(process: str) -> int | None:
+    """The largest resident memory so far of a process, in bytes; None where the system does not say."""
+    try:
+        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
 def _run(library: Library, n_epochs: int) -> Watch:
     watch = Watch(library.cpu)
     library.run(n_epochs, lambda epoch: None)
@@ -278,6 +294,7 @@ def _carried_out(library: Library, target: Path, prepare_s: float) -> Json:
         "packages": {name: _version(name) for name in ("numpy", "scipy", "torch", "numba")},
         "precision": library.precision,
         "epochs_by": library.epochs_by,
+        "peak_bytes": library.peak(),
         "threads": {"asked": order.threads, "set": library.threads(), "busy": out.pop("busy")},
     }
 

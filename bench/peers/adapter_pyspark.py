@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.adapter import Array, Each, Library, Order, dots, main
+from bench.peers.adapter import Array, Each, Library, Order, dots, main, peak_of
 
 OPTIONS = {
     "spark.driver.extraJavaOptions": "-Xss64m",
@@ -51,7 +51,7 @@ class Spark(Library):
         self.session = session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
         session.sparkContext.setCheckpointDir(self._folder.name)
-        self._java = Path(f"/proc/{session.sparkContext._gateway.proc.pid}/stat")
+        self._java = str(session.sparkContext._gateway.proc.pid)
         table = pd.DataFrame({"user": order.users, "item": order.items, "rating": order.values})
         self._data = session.createDataFrame(table).repartition(order.threads).cache()
         self._data.count()
@@ -82,11 +82,17 @@ class Spark(Library):
 
     def cpu(self) -> float:
         """With the Java process's, where the system tells them."""
-        if not self._java.exists():
+        stat = Path(f"/proc/{self._java}/stat")
+        if not stat.exists():
             return super().cpu()
         # After the name, which is in brackets and may hold spaces, user and system ticks are words 11 and 12.
-        words = self._java.read_text(encoding="utf-8").rpartition(")")[2].split()
+        words = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
         return super().cpu() + (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak(self) -> int | None:
+        """With the Java process's."""
+        mine, java = super().peak(), peak_of(self._java)
+        return mine if mine is None or java is None else mine + java
 
     def close(self) -> None:
         self.session.stop()

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import launch, machine, result
+from bench import launch, machine, result, scores
 from bench.peers import install, registry
 from bench.peers.registry import Peer
 from mf_numpy import Holdout, Ratings
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.errors import ConfigError, counted
-from mf_numpy.metrics import score_predictions
 from mf_numpy.ratings import Array
 
 Json = dict[str, Any]
@@ -130,6 +129,7 @@ def fit_peer(
     *,
     epochs: Sequence[int] | None = None,
     clip: tuple[float, float] | None = None,
+    predictions: bool = False,
     into: Path | None = None,
     limit: float = LIMIT,
 ) -> Json:
@@ -140,6 +140,7 @@ def fit_peer(
     Args:
         epochs: where to score, in any order; by default at ``settings.n_epochs`` alone.
         clip: the ends of the rating scale, to which predictions are clipped first; None leaves them as they are.
+        predictions: have each point hold its ``predictions``, (n_scored,) as they came.
 
     Returns:
         As `time_peer`, but ``points`` [{epochs, seconds, rmse, mae, rmse_all}] in place of the timing, and
@@ -162,6 +163,8 @@ def fit_peer(
         points = []
         for point in out["points"]:
             predicted = np.load(folder / point.pop("predictions"))
+            if predictions:
+                point["predictions"] = predicted
             try:
                 points.append(point | scored(predicted, train, valid, clip))
             except ConfigError as error:
@@ -178,14 +181,7 @@ def scored(predicted: Array, train: Ratings, valid: Holdout, clip: tuple[float, 
     Raises:
         ConfigError: another number of predictions, or one that is not finite.
     """
-    if predicted.shape != (valid.n_scored,):
-        raise ConfigError(f"{valid.n_scored} predictions were asked for, but {predicted.shape} came")
-    if not np.isfinite(predicted).all():
-        raise ConfigError(f"{counted(int((~np.isfinite(predicted)).sum()), 'prediction')} not finite")
-    every = np.full(len(valid), train.mean)
-    every[valid.known] = predicted if clip is None else np.clip(predicted, *clip)
-    found = score_predictions(every, valid.values, valid.known)
-    return {"rmse": found.rmse, "mae": found.mae, "rmse_all": found.rmse_all}
+    return scores.scores(scores.checked(predicted, valid, clip), train, valid)
 
 
 def insane(points: list[Json], mean: float) -> str | None:

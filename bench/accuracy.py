@@ -1,0 +1,383 @@
+"""How good every system's predictions are: tuned on a part of the training ratings, scored once on each test.
+
+``python -m bench run --suite peers`` writes version 1 of:
+    schema, schema_version, created, git, code, machine, gpu, packages, environment
+    protocol {name, folds, fingerprint}
+    identity: what a run must share with a file that it resumes
+    complete, cases {key: {status, reason, ...}}: the finished fits, in the order of the plan
+    tests [{n_train, n_scored, n_cold, n_users, n_items, fingerprint, noise_floor, baselines {mean, bias-only}}]
+    systems [{system, method, licence, version, threads, status, reason, tuned {settings, epochs, rmse, tried},
+              folds [{rmse, mae, rmse_all, seconds, wall_s, peak_bytes}], rmse, mae, rmse_all, interval, seconds,
+              behind {interval, p}, by_user, by_item, calibration}]
+
+Every point of a system's grid is fitted to nine tenths of the first test's training ratings and scored on the rest,
+at several numbers of epochs; the best goes to all tests as it is. A system sees encoded ids and hands predictions
+back; all are clipped to the rating scale, and scored here. ``rmse`` is of the squared errors of all tests together,
+``behind`` compares it with the best system's over the same draws, ``seconds`` is a fit's median over the tests.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import machine, scores, worker
+from bench.cases import Case
+from bench.journal import Journal
+from bench.launch import Json, Launch, in_fresh_process
+from bench.peers import registry
+from bench.peers.run import fit_peer
+from bench.protocols import Fold, Protocol
+from bench.systems import SYSTEMS, System
+from mf_numpy import Split, random_split
+from mf_numpy.baselines import mean_and_bias_scores
+from mf_numpy.errors import ConfigError
+from mf_numpy.ratings import Array
+
+SCHEMA, VERSION = "mf-accuracy", 1
+LIMIT = 900.0
+"""Seconds of one fit."""
+
+Say = Callable[[str], None]
+FitPeer = Callable[..., Json]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fit of the plan: a point of the grid, or the best point on a test."""
+
+    system: System
+    fold: int | None = None
+    point: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        what = f"point {self.point}" if self.fold is None else f"test {self.fold}"
+        return f"{self.system.name}, {what}"
+
+
+def plan(systems: tuple[System, ...], folds: int) -> list[Step]:
+    """Every fit, system by system: its grid, then the tests."""
+    return [
+        step
+        for system in systems
+        for step in (
+            *(Step(system, point=k) for k in range(len(system.grid))),
+            *(Step(system, fold=k) for k in range(folds)),
+        )
+    ]
+
+
+@dataclass
+class _Bench:
+    """What all steps share."""
+
+    protocol: Protocol
+    threads: int
+    folder: Path
+    launch: Launch
+    peers: FitPeer
+    _folds: dict[int, Fold] = field(default_factory=dict)
+    _tuning: Split | None = None
+
+    def fold(self, k: int) -> Fold:
+        """A test with its training ratings; the same every time."""
+        if k not in self._folds:
+            self._folds[k] = self.protocol.fold(k)
+        return self._folds[k]
+
+    def split(self, fold: int | None) -> Split:
+        """What a step trains on and is scored on: without a fold the first training side, divided once more."""
+        if fold is not None:
+            return self.fold(fold).split
+        if self._tuning is None:
+            self._tuning = random_split(self.fold(0).split.train, valid=0.1, seed=1)
+        return self._tuning
+
+    def fit(
+        self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...]
+    ) -> tuple[Json, dict[int, Array]]:
+        """A fit's outcome with ``points`` [{epochs, seconds, rmse, mae, rmse_all}], and the predictions of each."""
+        split = self.split(fold)
+        began = time.perf_counter()
+        if system.solver:
+            out, predictions = self._ours(system, settings, split, fold, epochs)
+        else:
+            out, predictions = self._theirs(system, settings, split, epochs)
+        out["wall_s"] = time.perf_counter() - began
+        if out["status"] == "ok":
+            try:
+                clipped = {k: scores.checked(p, split.valid, self.protocol.scale) for k, p in predictions.items()}
+            except ConfigError as error:
+                return {"status": "failed", "reason": str(error)}, {}
+            for point in out["points"]:
+                point |= scores.scores(clipped[point["epochs"]], split.train, split.valid)
+            return out, clipped
+        return out, {}
+
+    def _ours(
+        self, system: System, settings: Mapping[str, Any], split: Split, fold: int | None, epochs: tuple[int, ...]
+    ) -> tuple[Json, dict[int, Array]]:
+        data = f"{'tuning' if fold is None else f'test-{fold}'}.npz"
+        if not (self.folder / data).exists():
+            worker.save_data(self.folder / data, split.train, split.valid)
+        order = {
+            "config": system.config(settings).to_dict() | {"n_epochs": max(epochs)},
+            "backend": system.backend,
+            "epochs": epochs,
+            "scale": self.protocol.scale,
+            "threads": self.threads,
+            "data": data,
+        }
+        out, arrays = self.launch(Case("accuracy", system.backend, "cpu", "float32"), order, self.folder)
+        return out, {int(epoch): predictions for epoch, predictions in arrays.items()}
+
+    def _theirs(
+        self, system: System, settings: Mapping[str, Any], split: Split, epochs: tuple[int, ...]
+    ) -> tuple[Json, dict[int, Array]]:
+        asked = system.settings(settings, threads=self.threads)
+        scale = self.protocol.scale
+        out = self.peers(
+            system.peer, split.train, split.valid, asked, epochs=epochs, clip=scale, predictions=True, limit=LIMIT
+        )
+        return out, {point["epochs"]: point.pop("predictions") for point in out.get("points", [])}
+
+
+def measure(
+    protocol: Protocol,
+    path: Path,
+    *,
+    systems: tuple[System, ...] = SYSTEMS,
+    threads: int | None = None,
+    resume: bool = False,
+    launch: Launch | None = None,
+    peers: FitPeer = fit_peer,
+    say: Say = lambda text: None,
+) -> Json:
+    """Tune and score every system; `path` grows fit by fit, and holds what is finished whatever happens.
+
+    Ctrl-C keeps what is done; a later run with `resume` goes on from there.
+
+    Args:
+        threads: of every system; by default every core.
+        resume: go on with the file at `path`.
+        launch, peers: how our processes and the peers' are started.
+
+    Raises:
+        ConfigError: no system, fewer than one thread, or a file that is there or of another run.
+        DataError: the protocol's data set is not here.
+    """
+    threads = machine.usable_cores() if threads is None else threads
+    if not systems or threads < 1:
+        raise ConfigError(f"{len(systems)} systems and threads {threads} came; each must be 1 or more")
+    steps = plan(systems, protocol.folds)
+    with tempfile.TemporaryDirectory(prefix="mf-accuracy-") as scratch:
+        start = launch or partial(in_fresh_process, module="bench.accuracy_worker", limit=LIMIT)
+        bench = _Bench(protocol, threads, Path(scratch), start, peers)
+        journal = Journal(path, _head(bench, systems), resume=resume)
+        if journal.outcome["complete"]:
+            say(f"{path.name} is complete")
+            return journal.outcome
+        try:
+            for at, step in enumerate(steps):
+                if step.key not in journal.cases:
+                    say(f"{at + 1} of {len(steps)}{_left(steps[at:], journal)}: {step.key}")
+                    _carry_out(step, bench, journal)
+                    one = journal.cases[step.key]
+                    if one["status"] != "ok":
+                        say(f"  {one['status']}: {one['reason']}")
+        except KeyboardInterrupt:
+            say("interrupted: what was measured is kept; --resume goes on")
+            return journal.outcome | _judged(bench, systems, journal)
+        return journal.finish(_judged(bench, systems, journal))
+
+
+def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
+    about = machine.record(bench.threads)
+    first = bench.fold(0).split
+    identity = {
+        "protocol": bench.protocol.name,
+        "data": first.train.fingerprint,
+        "code": about["code"],
+        "machine": about["machine"],
+        "packages": about["packages"],
+        "threads": bench.threads,
+        "systems": [
+            {"system": s.name, "grid": [dict(point) for point in s.grid], "epochs": s.epochs, "extra": dict(s.extra)}
+            for s in systems
+        ],
+    }
+    protocol = {"name": bench.protocol.name, "folds": bench.protocol.folds, "fingerprint": first.train.fingerprint}
+    return {"schema": SCHEMA, "schema_version": VERSION, **about, "protocol": protocol, "identity": identity}
+
+
+def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:
+    """Have a step done, or written down why it is not."""
+    system = step.system
+    if step.fold is None:
+        # A peer that is not installed is so for all of its grid.
+        first = journal.cases.get(Step(system, point=0).key)
+        if first and first["status"] == "not run":
+            journal.keep(step.key, first)
+            return
+        assert step.point is not None
+        settings = system.grid[step.point]
+        out, _ = bench.fit(system, settings, None, system.epochs)
+        journal.keep(step.key, _kept(out) | {"settings": dict(settings)})
+        return
+    best = tuned(system, journal.cases)
+    if best is None:
+        why = journal.cases[Step(system, point=0).key]
+        journal.keep(step.key, {"status": why["status"], "reason": why["reason"]})
+        return
+    out, predictions = bench.fit(system, best["settings"], step.fold, (best["epochs"],))
+    if out["status"] == "ok":
+        last = out["points"][-1]
+        journal.keep(step.key, _kept(out) | last, {"predictions": predictions[last["epochs"]]})
+    else:
+        journal.keep(step.key, _kept(out))
+
+
+def _kept(out: Json) -> Json:
+    """What of a fit's outcome is worth a place in the file."""
+    names = ("status", "reason", "points", "wall_s", "peak_bytes", "version", "precision", "threads", "notes")
+    return {name: out[name] for name in names if name in out}
+
+
+def tuned(system: System, cases: Json) -> Json | None:
+    """The settings and number of epochs with the lowest validation RMSE, and all that was tried; None without any."""
+    tried = []
+    for k in range(len(system.grid)):
+        one = cases.get(Step(system, point=k).key)
+        if one and one["status"] == "ok":
+            curve = [[p["epochs"], p["seconds"], p["rmse"]] for p in one["points"]]
+            tried.append({"settings": one["settings"], "curve": curve})
+    points = [(rmse, epochs, one["settings"]) for one in tried for epochs, _, rmse in one["curve"]]
+    if not points:
+        return None
+    rmse, epochs, settings = min(points, key=lambda point: point[:2])
+    return {"settings": settings, "epochs": epochs, "rmse": rmse, "tried": tried}
+
+
+def _left(steps: list[Step], journal: Journal) -> str:
+    """How long the steps that are left may take, by those of the same kind that are done."""
+    took: dict[bool, list[float]] = {True: [], False: []}
+    for key, one in journal.cases.items():
+        if "wall_s" in one:
+            took[", point " in key].append(one["wall_s"])
+    every = took[True] + took[False]
+    if not every:
+        return ""
+    seconds = sum(statistics.mean(took[step.fold is None] or every) for step in steps if step.key not in journal.cases)
+    return f", about {max(1, round(seconds / 60))} min left"
+
+
+def _judged(bench: _Bench, systems: tuple[System, ...], journal: Journal) -> Json:
+    """The tests and the systems, as far as they got."""
+    found: dict[str, list[scores.Errors]] = {}
+    rows = []
+    for system in systems:
+        row, errors = _row(system, bench, journal)
+        rows.append(row)
+        if errors:
+            found[system.name] = errors
+    drawn = {name: scores.draws(errors) for name, errors in found.items()}
+    best = min((row for row in rows if row["rmse"] is not None), key=lambda row: float(row["rmse"]), default=None)
+    for row in rows:
+        if row["rmse"] is not None:
+            row["interval"] = scores.interval(drawn[row["system"]])
+            if best is not None and row is not best:
+                row["behind"] = {"of": best["system"]} | scores.versus(drawn[row["system"]], drawn[best["system"]])
+    return {"tests": [_test(bench.fold(k)) for k in range(bench.protocol.folds)], "systems": rows}
+
+
+def _row(system: System, bench: _Bench, journal: Journal) -> tuple[Json, list[scores.Errors]]:
+    """A system's row, and its errors on each test where it has them all."""
+    cases, folds = journal.cases, range(bench.protocol.folds)
+    done = [cases.get(Step(system, fold=k).key) for k in folds]
+    bad = next((one for one in done if one is None or one["status"] != "ok"), None)
+    status = {"status": "ok", "reason": None}
+    if len([one for one in done if one and one["status"] == "ok"]) < len(done):
+        status = {name: bad[name] for name in status} if bad else {"status": "not run", "reason": "interrupted"}
+    good = [one for one in done if one and one["status"] == "ok"]
+    peer = registry.PEERS.get(system.peer)
+    row: Json = {
+        "system": system.name,
+        "method": peer.method if peer else "",
+        "licence": peer.licence if peer else "",
+        "version": good[0].get("version") if good else None,
+        "threads": good[0].get("threads") if good else None,
+        **status,
+        "tuned": tuned(system, cases),
+        "folds": [
+            {name: one.get(name) for name in ("rmse", "mae", "rmse_all", "seconds", "wall_s", "peak_bytes")}
+            for one in good
+        ],
+        **dict.fromkeys(("rmse", "mae", "rmse_all", "interval", "seconds", "behind"), None),
+    }
+    if status["status"] != "ok":
+        return row, []
+    predicted = [journal.array(Step(system, fold=k).key, "predictions") for k in folds]
+    sides = [bench.fold(k).split for k in folds]
+    errors = [scores.errors(p, side.valid) for p, side in zip(predicted, sides, strict=True)]
+    sizes = [side.valid.n_scored for side in sides]
+    row |= {
+        "rmse": float(np.sqrt(np.concatenate([one.square for one in errors]).mean())),
+        "mae": float(np.average([one["mae"] for one in good], weights=sizes)),
+        "rmse_all": float(
+            np.sqrt(np.average([one["rmse_all"] ** 2 for one in good], weights=[len(side.valid) for side in sides]))
+        ),
+        "seconds": statistics.median(one["seconds"] for one in good),
+        "calibration": scores.calibration(predicted, [side.valid for side in sides]),
+    }
+    for name, counts, place in (("by_user", "user_counts", "users"), ("by_item", "item_counts", "items")):
+        row[name] = scores.by_activity(
+            errors,
+            [getattr(side.train, counts) for side in sides],
+            [getattr(side.valid, place)[side.valid.known] for side in sides],
+        )
+    return row, errors
+
+
+def _test(fold: Fold) -> Json:
+    train, test = fold.split.train, fold.split.valid
+    return {
+        "n_train": len(train),
+        "n_scored": test.n_scored,
+        "n_cold": test.n_cold,
+        "n_users": train.n_users,
+        "n_items": train.n_items,
+        "fingerprint": train.fingerprint,
+        "noise_floor": fold.noise_floor,
+        "baselines": {kind: s.rmse for kind, s in mean_and_bias_scores(train, test).items()},
+    }
+
+
+def summary(outcome: Json) -> Iterator[str]:
+    """A line a system, the best first."""
+    yield f"{'system':26}{'test RMSE':>10}  {'95 % interval':17}{'MAE':>8}{'seconds':>9}   settings"
+    rows = sorted(outcome.get("systems", []), key=lambda row: (row["rmse"] is None, row["rmse"] or 0.0))
+    for row in rows:
+        if row["rmse"] is None:
+            yield f"{row['system']:26}{row['status']}: {row['reason']}"
+            continue
+        low, high = row["interval"]
+        best = row["tuned"]
+        shown = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
+        yield (
+            f"{row['system']:26}{row['rmse']:10.4f}  {low:.4f}-{high:.4f}    {row['mae']:8.4f}{row['seconds']:9.2f}   "
+            f"{shown}, {best['epochs']} epochs"
+        )
+    for kind in ("mean", "bias-only"):
+        found = [test["baselines"][kind] for test in outcome.get("tests", [])]
+        if found:
+            yield f"{kind:26}{statistics.mean(found):10.4f}"

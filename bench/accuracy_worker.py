@@ -1,0 +1,94 @@
+"""One fit of one of ours in a process of its own, for `bench.accuracy`: predictions of the pairs that are held out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from bench import machine, worker
+from mf_numpy import Config, Holdout, Ratings
+from mf_numpy.ratings import Array
+from mf_numpy.result import EpochRecord
+
+Json = dict[str, Any]
+
+PATIENCE = 4
+"""Points of a curve after its best at which a fit is stopped."""
+
+
+def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
+    """The process's answer for one of ours: its points, and the predictions of the pairs that are not cold at each."""
+    train, held_out = worker.load_data(folder / order["data"])
+    config = Config.from_dict(order["config"])
+    scale = order["scale"] and tuple(order["scale"])
+    fitted(train, held_out, _short(config), order["backend"], [1], scale)
+    points, predictions = fitted(train, held_out, config, order["backend"], order["epochs"], scale)
+    out = {"status": "ok", "reason": None, "points": points, "peak_bytes": machine.peak_memory()}
+    if not points:
+        out |= {"status": "failed", "reason": "it diverged before the first of the epochs that are scored"}
+    return out, {str(epoch): p for epoch, p in predictions.items()}
+
+
+def _short(config: Config) -> Config:
+    """Of one epoch, which compiles what the fit needs."""
+    return Config.from_dict(config.to_dict() | {"n_epochs": 1})
+
+
+def fitted(
+    train: Ratings,
+    held_out: Holdout,
+    config: Config,
+    backend: str,
+    epochs: list[int],
+    scale: tuple[float, float] | None,
+) -> tuple[list[Json], dict[int, Array]]:
+    """Points and predictions at some epochs, until the RMSE has long been rising."""
+    from mf_numpy.train import run
+
+    engine = _engine(config, backend)
+    recorder = worker.Recorder(engine, list(range(1, config.n_epochs + 1)))
+    known = held_out.known
+    users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
+    points: list[Json] = []
+    predictions: dict[int, Array] = {}
+    spent = 0.0
+
+    def keep(epoch: int) -> None:
+        predicted = np.asarray(engine.predict(recorder.points[epoch].params, users, items), np.float64)
+        square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
+        points.append({"epochs": epoch, "seconds": spent, "rmse": float(np.sqrt(square.mean()))})
+        predictions[epoch] = predicted
+
+    def each(record: EpochRecord) -> bool:
+        nonlocal spent
+        spent += record.seconds
+        if record.epoch in epochs:
+            keep(record.epoch)
+        # Parameters take room; the last ones are for a fit that ends by itself.
+        for old in [epoch for epoch in recorder.points if epoch < record.epoch]:
+            del recorder.points[old]
+        return len(points) > PATIENCE and _best(points) < len(points) - PATIENCE
+
+    found = run(cast(Any, recorder), train, config, callback=each)
+    if found.status == "converged" and found.history[-1].epoch not in predictions:
+        keep(found.history[-1].epoch)
+    return points, predictions
+
+
+def _best(points: list[Json]) -> int:
+    return min(range(len(points)), key=lambda k: float(points[k]["rmse"]))
+
+
+def _engine(config: Config, backend: str) -> Any:
+    if backend == "torch":
+        return worker.engine_for("torch", "cpu")
+    from mf_numpy.solvers import engine_for
+
+    return engine_for(config, cast(Any, backend))
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1:], run_case))

@@ -1,0 +1,101 @@
+"""``python -m bench run --suite NAME``: every suite by its name, with where its result goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from bench import cli_measure
+from bench.cli_measure import OUT, names, say
+from bench.result import write_atomically
+from mf_numpy.errors import ConfigError, choose
+
+SUITES = {
+    "smoke": "every backend for equality, then timed, on a small set",
+    "quick": "the same on the embedded data: what python -m bench does",
+    "cpu": "an epoch of our solvers beside the installed peers' (speed)",
+    "gpu": "every path on CUDA and on this machine's CPU (cuda)",
+    "peers": "every system tuned and scored on a protocol, ours and the installed peers'",
+    "accuracy": "the same of ours alone",
+    "scaling": "time and memory against the ratings, K and threads (scaling)",
+}
+
+app = App(version_flags=[])
+
+
+@app.command
+def run(
+    *,
+    suite: Annotated[str, Parameter(help="; ".join(f"{name}: {about}" for name, about in SUITES.items()))] = "quick",
+    data: Annotated[
+        str, Parameter(help="a data set; for peers and accuracy a protocol, see protocols", show_default=False)
+    ] = "",
+    only: Annotated[
+        str, Parameter(help="comma-separated backends, contests, solvers or systems of the suite", show_default=False)
+    ] = "",
+    threads: Annotated[int | None, Parameter(help="for every system; by default all usable cores")] = None,
+    resume: Annotated[
+        bool, Parameter(help="go on with an unfinished result of peers or accuracy at --out", negative="")
+    ] = False,
+    out: Annotated[
+        Path | None, Parameter(name=("--out", "-o"), help="the result file; of smoke and quick a folder")
+    ] = None,
+) -> int:
+    """Run a suite. One of peers or accuracy can be killed at any moment, and resumed.
+
+    Exit code: 0, 1 when something FAILED, 2 for a wrong option, 130 after Ctrl-C.
+    """
+    choose("suite", suite, SUITES)
+    if suite in ("peers", "accuracy"):
+        return _accuracy(suite, data or "ml-100k-official-5", names(only), threads, resume, out)
+    if resume:
+        raise ConfigError(f"resume goes on with suites peers and accuracy, not with {suite}; leave it out")
+    if suite in ("smoke", "quick"):
+        from bench import cli
+
+        kind = "smoke" if suite == "smoke" else "default"
+        return cli.run(data=data or "planted", suite_name=kind, only=only, threads=threads, out=out or OUT)
+    if threads is not None:
+        raise ConfigError(f"threads is for smoke, quick, peers and accuracy; {suite} takes 1 and all")
+    if suite == "cpu":
+        contests = only or "gradient,sgd,als,als-cg"
+        return cli_measure.speed(data=data or "planted-anime", only=contests, out=out)
+    if data:
+        raise ConfigError(f"data is {data!r}, but {suite} draws its own; leave it out")
+    if suite == "gpu":
+        return cli_measure.cuda(out=out)
+    return cli_measure.scaling(solvers=only or "gd,sgd,als,als-cg,cd", out=out)
+
+
+@app.command
+def protocols() -> int:
+    """Every protocol: which ratings are trained on, and which are scored."""
+    from bench.protocols import PROTOCOLS
+
+    console = Console(highlight=False)
+    for protocol in PROTOCOLS.values():
+        console.print(f"{protocol.name}\n    {protocol.about}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _accuracy(
+    suite: str, protocol: str, only: tuple[str, ...], threads: int | None, resume: bool, out: Path | None
+) -> int:
+    from bench import accuracy, accuracy_page
+    from bench.protocols import find
+    from bench.systems import OURS, SYSTEMS
+
+    systems = OURS if suite == "accuracy" else SYSTEMS
+    known = {system.name: system for system in systems}
+    chosen = tuple(known[choose("system", name, known)] for name in only) or systems
+    path = out or OUT / f"{suite}-{protocol}.json"
+    outcome = accuracy.measure(find(protocol), path, systems=chosen, threads=threads, resume=resume, say=say())
+    console = Console(highlight=False)
+    target = path.with_suffix(".html")
+    write_atomically(target, accuracy_page.render([outcome]))
+    for line in (*accuracy.summary(outcome), str(path), str(target), accuracy_page.verdict(outcome)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0 if outcome["complete"] else 130
