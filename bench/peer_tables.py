@@ -75,10 +75,12 @@ def _beside(of: Source, rows: list[Json], contest: str, n_factors: int) -> str:
 
 def races(of: Source) -> tuple[Cells, str]:
     """Final RMSE of every system, and seconds to the best of each peer; a line for each data set and K."""
-    found = _all(race.SCHEMA, race.VERSION, "race")
-    systems = list(dict.fromkeys(row["system"] for outcome in found.values() for row in outcome["rows"]))
+    # A value of K that takes an hour has a run, and a file, of its own.
+    paths = [(name, path) for name in DATA for path in sorted(RESULTS.glob(f"race-{name}*.json"))]
+    found = [(name, result.load(path, race.SCHEMA, race.VERSION)) for name, path in paths]
+    systems = list(dict.fromkeys(row["system"] for _, outcome in found for row in outcome["rows"]))
     cells = [[of.say("data, K", "数据，K"), *systems]]
-    for name, outcome in found.items():
+    for name, outcome in found:
         for k in sorted({row["n_factors"] for row in outcome["rows"]}):
             rows = {row["system"]: row for row in outcome["rows"] if row["n_factors"] == k}
             targets = [target["peer"] for target in outcome["targets"] if target["n_factors"] == k]
@@ -94,10 +96,10 @@ def races(of: Source) -> tuple[Cells, str]:
     note = of.say(
         f"Test RMSE, and seconds to the best of {' and of '.join(peers)}; of a peer to its own. Every system tuned "
         "over a grid of its own on a validation split; the target is the validation RMSE that a peer's best settings "
-        f"reach; –: no settings of the grid reach it. Medians, all threads; {_where(found)}.",
+        f"reach; –: no settings of the grid reach it. Medians, all threads; {_where(dict(found))}.",
         f"测试 RMSE，以及依次达到 {'、'.join(peers)} 最好成绩的秒数；对手只计自己的。"
         "每个系统都在验证集上用自己的网格调过参数；目标是该对手最好的设置所达到的验证 RMSE；"
-        f"–：网格中没有设置能达到。取中位数，使用全部线程；{_where(found)}。",
+        f"–：网格中没有设置能达到。取中位数，使用全部线程；{_where(dict(found))}。",
     )
     return cells, note
 

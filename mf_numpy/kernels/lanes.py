@@ -188,11 +188,12 @@ def exchange(typing_context, P, u, keep_p, Q, i, keep_q, factor, form):
 def dot(typing_context, a, b):
     def emit(context, builder, signature, arguments):
         pairs = list(zip(*(_vectors(builder, a, x) for x in arguments), strict=True))
-        # Two sums, as one alone would wait for each of its additions.
-        sums = [builder.fmul(*pair) for pair in pairs[:2]]
-        for k, (x, y) in enumerate(pairs[2:]):
-            sums[k % 2] = multiply_add(builder, a, x, y, sums[k % 2])
-        return sum_of_lanes(builder, builder.fadd(*sums) if len(sums) == 2 else sums[0])
+        # One sum waits for each of its additions; where they are many, two wait half as long.
+        n_sums = 2 if len(pairs) > 4 else 1
+        sums = [builder.fmul(*pair) for pair in pairs[:n_sums]]
+        for k, (x, y) in enumerate(pairs[n_sums:]):
+            sums[k % n_sums] = multiply_add(builder, a, x, y, sums[k % n_sums])
+        return sum_of_lanes(builder, builder.fadd(*sums) if n_sums == 2 else sums[0])
 
     return a.dtype(a, b), emit
 
