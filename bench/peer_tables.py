@@ -137,11 +137,11 @@ def growth(of: Source) -> tuple[Cells, str]:
         cells.append(line)
     note = of.say(
         "Exponents by one thread; gain, from the case with the least to that with the most, of a million ratings and "
-        "more, threads taking turns epoch by epoch on a virtual machine that does not always get two whole cores. "
+        "more, threads taking turns epoch by epoch on a virtual machine. "
         f"Memory at {largest:,} ratings, K = 16, is the peak of a whole fit, "
         "less the ratings and three copies of the parameters, for ratings sorted by user and in a random order; "
         f"{outcome['machine']['cpu']}.",
-        "幂次按单线程计；线程收益取一百万条评分及以上各例的最小值到最大值，不同线程数逐轮轮流运行，而这台虚拟机并不总能得到两个完整的核。"
+        "幂次按单线程计；线程收益取一百万条评分及以上各例的最小值到最大值，不同线程数在一台虚拟机上逐轮轮流运行。"
         f"内存按 {largest:,} 条评分、K = 16 计，是整次拟合的峰值减去评分本身和三份参数，"
         "分别为按用户排序的评分与随机顺序的评分；"
         f"{outcome['machine']['cpu']}。",
