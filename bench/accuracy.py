@@ -197,7 +197,7 @@ def measure(
                         say(f"  {one['status']}: {one['reason']}")
         except KeyboardInterrupt:
             say("interrupted: what was measured is kept; --resume goes on")
-            return journal.outcome | _judged(bench, systems, journal)
+            return journal.note(_judged(bench, systems, journal))
         return journal.finish(_judged(bench, systems, journal))
 
 
@@ -217,7 +217,9 @@ def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
         ],
     }
     protocol = {"name": bench.protocol.name, "folds": bench.protocol.folds, "fingerprint": first.train.fingerprint}
-    return {"schema": SCHEMA, "schema_version": VERSION, **about, "protocol": protocol, "identity": identity}
+    # A run that is killed has judged nothing yet.
+    nothing: Json = {"tests": [], "systems": []}
+    return {"schema": SCHEMA, "schema_version": VERSION, **about, "protocol": protocol, "identity": identity} | nothing
 
 
 def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:

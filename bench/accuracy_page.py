@@ -9,6 +9,7 @@ from typing import Any
 
 from bench import accuracy, report
 from bench.result import clean, to_text
+from mf_numpy.errors import FileFormatError, counted
 
 Json = dict[str, Any]
 
@@ -47,7 +48,14 @@ def render(results: list[Json]) -> str:
 
     Raises:
         ImportError: one of them is not installed.
+        FileFormatError: a run that was killed before it had judged anything.
     """
+    for one in results:
+        if not one["systems"]:
+            raise FileFormatError(
+                f"the run of {one['protocol']['name']} was killed after {counted(len(one['cases']), 'fit')}; "
+                "go on with run --resume, which judges it"
+            )
     results = [json.loads(to_text(clean(one))) for one in results]
     held = results[0] if len(results) == 1 else {"schema": accuracy.SCHEMA, "results": results}
     return report.page(

@@ -61,13 +61,18 @@ def run(
     if threads is not None:
         raise ConfigError(f"threads is for smoke, quick, peers and accuracy; {suite} takes 1 and all")
     if suite == "cpu":
-        contests = only or "gradient,sgd,als,als-cg"
-        return cli_measure.speed(data=data or "planted-anime", only=contests, out=out)
+        from bench.speed import CONTESTS
+
+        return cli_measure.speed(data=data or "planted-anime", only=only or ",".join(CONTESTS), out=out)
     if data:
         raise ConfigError(f"data is {data!r}, but {suite} draws its own; leave it out")
-    if suite == "gpu":
-        return cli_measure.cuda(out=out)
-    return cli_measure.scaling(solvers=only or "gd,sgd,als,als-cg,cd", out=out)
+    if suite == "scaling":
+        from bench.scaling import SOLVERS
+
+        return cli_measure.scaling(solvers=only or ",".join(SOLVERS), out=out)
+    if only:
+        raise ConfigError(f"only is {only!r}, but gpu has no parts to choose from; leave it out")
+    return cli_measure.cuda(out=out)
 
 
 @app.command
@@ -91,8 +96,9 @@ def _accuracy(
     systems = OURS if suite == "accuracy" else SYSTEMS
     known = {system.name: system for system in systems}
     chosen = tuple(known[choose("system", name, known)] for name in only) or systems
-    path = out or OUT / f"{suite}-{protocol}.json"
-    outcome = accuracy.measure(find(protocol), path, systems=chosen, threads=threads, resume=resume, say=say())
+    found = find(protocol)
+    path = out or OUT / f"{suite}-{found.name}.json"
+    outcome = accuracy.measure(found, path, systems=chosen, threads=threads, resume=resume, say=say())
     console = Console(highlight=False)
     target = path.with_suffix(".html")
     write_atomically(target, accuracy_page.render([outcome]))

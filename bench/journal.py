@@ -89,10 +89,15 @@ class Journal:
             ) from None
         return found
 
+    def note(self, more: Json) -> Json:
+        """Write what can be said of the cases so far; returns the result with it."""
+        self.outcome |= result.clean(more)
+        self._write()
+        return self.outcome
+
     def finish(self, more: Json) -> Json:
         """Write the complete result, which holds `more`, and clear the arrays away."""
-        self.outcome |= result.clean(more) | {"complete": True}
-        self._write()
+        self.note(more | {"complete": True})
         shutil.rmtree(self.parts, ignore_errors=True)
         return self.outcome
 

@@ -104,6 +104,8 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path, outcome: J
     first, begun = run(path, launch=interrupted)
     assert begun[4:] == ["good, test 1", "what was measured is kept; --resume goes on"]
     assert not first["complete"] and len(first["cases"]) == 4
+    assert json.loads(path.read_text())["systems"] == first["systems"]
+    assert cli.main(["report", str(path)]) == 0
     assert {row["reason"] for row in first["systems"] if row["rmse"] is None} >= {"interrupted"}
     with pytest.raises(ConfigError, match="is there already"):
         run(path)
@@ -114,7 +116,9 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path, outcome: J
     assert second["systems"] == _without_wall(second, outcome)
 
 
-def test_a_run_killed_at_any_moment_loses_no_finished_fit(tmp_path: Path, outcome: Json) -> None:
+def test_a_run_killed_at_any_moment_loses_no_finished_fit(
+    tmp_path: Path, outcome: Json, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "run.json"
     for n in (1, 5, 8):
         command = [sys.executable, "-m", "tests.accuracy_killed", str(path)]
@@ -128,6 +132,9 @@ def test_a_run_killed_at_any_moment_loses_no_finished_fit(tmp_path: Path, outcom
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL and finished >= n
     before = json.loads(path.read_text())["cases"]
+    assert cli.main(["report", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"the run of tiny was killed after {len(before)} fits; go on with run --resume" in " ".join(said.split())
     found, rest = run(path, resume=True)
     keys = [step.key for step in accuracy.plan(SYSTEMS, PROTOCOL.folds)]
     assert rest == keys[len(before) :] and len(before) >= 8
@@ -193,6 +200,7 @@ def test_protocols_divide_every_rating_once_and_say_where_their_data_is_missing(
         (["--suite", "cpu", "--resume"], "resume goes on with suites peers and accuracy"),
         (["--suite", "scaling", "--data", "ml-1m"], "scaling draws its own"),
         (["--suite", "gpu", "--threads", "1"], "gpu takes 1 and all"),
+        (["--suite", "gpu", "--only", "fused"], "gpu has no parts to choose from"),
         (["--suite", "peers", "--only", "LIBMV"], "Did you mean 'LIBMF'?"),
         (["--suite", "accuracy", "--data", "ml-100k-oficial"], "Did you mean 'ml-100k-official-5'?"),
     ],
