@@ -36,6 +36,7 @@ from bench.launch import Json, Launch, in_fresh_process
 from bench.peers import registry
 from bench.peers.run import fit_peer
 from bench.protocols import Fold, Protocol
+from bench.race import in_words
 from bench.systems import SYSTEMS, System
 from mf_numpy import Split, random_split
 from mf_numpy.baselines import mean_and_bias_scores
@@ -293,7 +294,7 @@ def _judged(bench: _Bench, systems: tuple[System, ...], journal: Journal) -> Jso
         if errors:
             found[system.name] = errors
     drawn = {name: scores.draws(errors) for name, errors in found.items()}
-    best = min((row for row in rows if row["rmse"] is not None), key=lambda row: float(row["rmse"]), default=None)
+    best = next(iter(ranked({"systems": rows})), None)
     for row in rows:
         if row["rmse"] is not None:
             row["interval"] = scores.interval(drawn[row["system"]])
@@ -307,10 +308,10 @@ def _row(system: System, bench: _Bench, journal: Journal) -> tuple[Json, list[sc
     cases, folds = journal.cases, range(bench.protocol.folds)
     done = [cases.get(Step(system, fold=k).key) for k in folds]
     bad = next((one for one in done if one is None or one["status"] != "ok"), None)
-    status = {"status": "ok", "reason": None}
-    if len([one for one in done if one and one["status"] == "ok"]) < len(done):
-        status = {name: bad[name] for name in status} if bad else {"status": "not run", "reason": "interrupted"}
     good = [one for one in done if one and one["status"] == "ok"]
+    status = {"status": "ok", "reason": None}
+    if len(good) < len(done):
+        status = {name: bad[name] for name in status} if bad else {"status": "not run", "reason": "interrupted"}
     peer = registry.PEERS.get(system.peer)
     row: Json = {
         "system": system.name,
@@ -364,22 +365,25 @@ def _test(fold: Fold) -> Json:
     }
 
 
+def ranked(outcome: Json) -> list[Json]:
+    """The systems that were scored, the best first."""
+    return sorted((row for row in outcome["systems"] if row["rmse"] is not None), key=lambda row: float(row["rmse"]))
+
+
 def summary(outcome: Json) -> Iterator[str]:
     """A line a system, the best first."""
     yield f"{'system':26}{'test RMSE':>10}  {'95 % interval':17}{'MAE':>8}{'seconds':>9}   settings"
-    rows = sorted(outcome.get("systems", []), key=lambda row: (row["rmse"] is None, row["rmse"] or 0.0))
-    for row in rows:
+    for row in ranked(outcome) + [row for row in outcome["systems"] if row["rmse"] is None]:
         if row["rmse"] is None:
             yield f"{row['system']:26}{row['status']}: {row['reason']}"
             continue
         low, high = row["interval"]
         best = row["tuned"]
-        shown = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
         yield (
             f"{row['system']:26}{row['rmse']:10.4f}  {low:.4f}-{high:.4f}    {row['mae']:8.4f}{row['seconds']:9.2f}   "
-            f"{shown}, {best['epochs']} epochs"
+            f"{in_words(best['settings'])}, {best['epochs']} epochs"
         )
     for kind in ("mean", "bias-only"):
-        found = [test["baselines"][kind] for test in outcome.get("tests", [])]
+        found = [test["baselines"][kind] for test in outcome["tests"]]
         if found:
             yield f"{kind:26}{statistics.mean(found):10.4f}"

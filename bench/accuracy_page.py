@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import accuracy, report
+from bench.accuracy import ranked
+from bench.race import in_words
 from bench.result import clean, to_text
 from mf_numpy.errors import FileFormatError, counted
 
@@ -79,11 +81,6 @@ def _section(result: Json) -> Json:
     }
 
 
-def ranked(result: Json) -> list[Json]:
-    """The systems that were scored, the best first."""
-    return sorted((row for row in result["systems"] if row["rmse"] is not None), key=lambda row: float(row["rmse"]))
-
-
 def verdict(result: Json) -> str:
     """What the run found, in one sentence."""
     scored = ranked(result)
@@ -134,7 +131,6 @@ def _row(row: Json) -> Json:
     peaks = [one["peak_bytes"] for one in row["folds"] if one["peak_bytes"]]
     peak = max(peaks, default=None)
     best = row["tuned"]
-    settings = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
     cells = [
         Cell(row["system"]),
         Cell(f"{row['rmse']:.4f}", row["rmse"]),
@@ -144,7 +140,7 @@ def _row(row: Json) -> Json:
         Cell(f"{row['rmse_all']:.4f}", row["rmse_all"]),
         Cell(f"{row['seconds']:.3g}", row["seconds"]),
         Cell("–") if peak is None else Cell(f"{peak / 2**20:,.0f}", peak),
-        Cell(f"{settings}, {best['epochs']} epochs; {len(best['tried'])} tried"),
+        Cell(f"{in_words(best['settings'])}, {best['epochs']} epochs; {len(best['tried'])} tried"),
     ]
     return {"off": False, "cells": cells}
 

@@ -74,6 +74,11 @@ def grid_of(**values: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
 
 
+def in_words(settings: Mapping[str, Any]) -> str:
+    """A point of a grid for a line of text."""
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
+
+
 RACERS = (
     Racer(
         "mf_numpy sgd",
@@ -203,8 +208,7 @@ def _tuned(track: _Track, racer: Racer, say: Say) -> Json:
     row: Json = {"system": racer.name, "n_factors": track.n_factors, "status": "ok", "reason": None, "tried": []}
     row["final"] = None
     for settings in racer.grid:
-        shown = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-        say(f"tuning K = {track.n_factors}, {racer.name}: {shown}")
+        say(f"tuning K = {track.n_factors}, {racer.name}: {in_words(settings)}")
         out = track.run(racer, settings, "tune", racer.epochs, 0.0)
         if out["status"] == "ok":
             curve = [[p["epochs"], p["seconds"], p["rmse"]] for p in out["points"]]
@@ -347,10 +351,10 @@ def summary(outcome: Json) -> list[str]:
             out.append(f"{row['n_factors']:4}  {row['system']:18}  {row['status']}: {row['reason']}")
             continue
         final, best = row["final"] or {}, row["best"]
-        shown = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
         test = f"{final['rmse']:11.4f}" if "rmse" in final else f"{'–':>11}"
         out.append(
-            f"{row['n_factors']:4}  {row['system']:18}{best['rmse']:11.4f}{test}   {shown}, {best['epochs']} epochs"
+            f"{row['n_factors']:4}  {row['system']:18}{best['rmse']:11.4f}{test}   "
+            f"{in_words(best['settings'])}, {best['epochs']} epochs"
         )
     found = {(r["system"], r["target"], r["n_factors"]): r["ratio"] for r in outcome["ratios"]}
     out += ["", f"{'K':>4}  {'system':18}{'target of':>10}{'seconds':>9}   over the peer's"]
