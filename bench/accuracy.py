@@ -6,14 +6,17 @@
     identity: what a run must share with a file that it resumes
     complete, cases {key: {status, reason, ...}}: the finished fits, in the order of the plan
     tests [{n_train, n_scored, n_cold, n_users, n_items, fingerprint, noise_floor, baselines {mean, bias-only}}]
-    systems [{system, method, licence, version, threads, status, reason, tuned {settings, epochs, rmse, tried},
-              folds [{rmse, mae, rmse_all, seconds, wall_s, peak_bytes}], rmse, mae, rmse_all, interval, seconds,
-              behind {interval, p}, by_user, by_item, calibration}]
+    systems [{system, method, licence, version, precision, threads, install_mib, status, reason,
+              tuned {settings, epochs, rmse, tried},
+              folds [{rmse, mae, rmse_all, seconds, wall_s, peak_bytes, joules}],
+              rmse, mae, rmse_all, interval, seconds, behind {interval, p}, by_user, by_item, calibration}]
+    pairs [{a, b, rmse {interval, p, adjusted}, mae {...}}]: every two systems, a's error less b's
 
 Every point of a system's grid is fitted to nine tenths of the first test's training ratings and scored on the rest,
 at several numbers of epochs; the best goes to all tests as it is. A system sees encoded ids and hands predictions
 back; all are clipped to the rating scale, and scored here. ``rmse`` is of the squared errors of all tests together,
-``behind`` compares it with the best system's over the same draws, ``seconds`` is a fit's median over the tests.
+``behind`` compares it with the best system's over the same draws, ``adjusted`` allows for the number of pairs,
+``seconds`` is a fit's median over the tests.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, scores, worker
+import mf_numpy
+from bench import installed, machine, scores, worker
 from bench.cases import Case
 from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
@@ -131,7 +135,7 @@ class _Bench:
         data = f"{'tuning' if fold is None else f'test-{fold}'}.npz"
         if not (self.folder / data).exists():
             worker.save_data(self.folder / data, split.train, split.valid)
-        order = {
+        order: Json = {
             "config": system.config(settings).to_dict() | {"n_epochs": max(epochs)},
             "backend": system.backend,
             "epochs": epochs,
@@ -140,6 +144,7 @@ class _Bench:
             "data": data,
         }
         out, arrays = self.launch(Case("accuracy", system.backend, "cpu", "float32"), order, self.folder)
+        out |= {"version": mf_numpy.__version__, "precision": order["config"]["dtype"], "threads": self.threads}
         return out, {int(epoch): predictions for epoch, predictions in arrays.items()}
 
     def _theirs(
@@ -219,7 +224,7 @@ def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
     }
     protocol = {"name": bench.protocol.name, "folds": bench.protocol.folds, "fingerprint": first.train.fingerprint}
     # A run that is killed has judged nothing yet.
-    nothing: Json = {"tests": [], "systems": []}
+    nothing: Json = {"tests": [], "systems": [], "pairs": []}
     return {"schema": SCHEMA, "schema_version": VERSION, **about, "protocol": protocol, "identity": identity} | nothing
 
 
@@ -252,7 +257,7 @@ def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:
 
 def _kept(out: Json) -> Json:
     """What of a fit's outcome is worth a place in the file."""
-    names = ("status", "reason", "points", "wall_s", "peak_bytes", "version", "precision", "threads", "notes")
+    names = ("status", "reason", "points", "wall_s", "peak_bytes", "joules", "version", "precision", "threads", "notes")
     return {name: out[name] for name in names if name in out}
 
 
@@ -293,14 +298,16 @@ def _judged(bench: _Bench, systems: tuple[System, ...], journal: Journal) -> Jso
         rows.append(row)
         if errors:
             found[system.name] = errors
-    drawn = {name: scores.draws(errors) for name, errors in found.items()}
+    drawn = dict(zip(found, scores.draws(list(found.values())), strict=True))
     best = next(iter(ranked({"systems": rows})), None)
     for row in rows:
         if row["rmse"] is not None:
-            row["interval"] = scores.interval(drawn[row["system"]])
+            mine = drawn[row["system"]].rmse
+            row["interval"] = scores.interval(mine)
             if best is not None and row is not best:
-                row["behind"] = {"of": best["system"]} | scores.versus(drawn[row["system"]], drawn[best["system"]])
-    return {"tests": [_test(bench.fold(k)) for k in range(bench.protocol.folds)], "systems": rows}
+                row["behind"] = {"of": best["system"]} | scores.versus(mine, drawn[best["system"]].rmse)
+    tests = [_test(bench.fold(k)) for k in range(bench.protocol.folds)]
+    return {"tests": tests, "systems": rows, "pairs": scores.pairs(drawn)}
 
 
 def _row(system: System, bench: _Bench, journal: Journal) -> tuple[Json, list[scores.Errors]]:
@@ -317,12 +324,12 @@ def _row(system: System, bench: _Bench, journal: Journal) -> tuple[Json, list[sc
         "system": system.name,
         "method": peer.method if peer else "",
         "licence": peer.licence if peer else "",
-        "version": good[0].get("version") if good else None,
-        "threads": good[0].get("threads") if good else None,
+        **{name: good[0].get(name) if good else None for name in ("version", "precision", "threads")},
+        "install_mib": installed.mib_of(peer) if peer else installed.mib_of_ours(torch=system.backend == "torch"),
         **status,
         "tuned": tuned(system, cases),
         "folds": [
-            {name: one.get(name) for name in ("rmse", "mae", "rmse_all", "seconds", "wall_s", "peak_bytes")}
+            {name: one.get(name) for name in ("rmse", "mae", "rmse_all", "seconds", "wall_s", "peak_bytes", "joules")}
             for one in good
         ],
         **dict.fromkeys(("rmse", "mae", "rmse_all", "interval", "seconds", "behind"), None),

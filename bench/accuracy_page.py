@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from bench import accuracy, report
+from bench import accuracy, accuracy_details, report
 from bench.accuracy import ranked
 from bench.race import in_words
 from bench.result import clean, to_text
@@ -61,7 +61,12 @@ def render(results: list[Json]) -> str:
     results = [json.loads(to_text(clean(one))) for one in results]
     held = results[0] if len(results) == 1 else {"schema": accuracy.SCHEMA, "results": results}
     return report.page(
-        "accuracy.html.j2", held, columns=COLUMNS, version=accuracy.VERSION, sections=[_section(one) for one in results]
+        "accuracy.html.j2",
+        held,
+        columns=COLUMNS,
+        about=accuracy_details.ABOUT,
+        version=accuracy.VERSION,
+        sections=[_section(one) for one in results],
     )
 
 
@@ -77,6 +82,9 @@ def _section(result: Json) -> Json:
         "rows": [_row(row) for row in scored] + _yardsticks(result),
         "missing": [row for row in result["systems"] if row["rmse"] is None],
         "pictures": accuracy_figures.pictures(result),
+        "details": accuracy_details.about(result),
+        "sure": accuracy_details.sure_of(result),
+        "matrix": accuracy_details.matrix(result),
         "machine": report.machine_lines(result),
     }
 

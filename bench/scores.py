@@ -4,12 +4,15 @@ Symbols: M held-out pairs, of which S have both sides in training; B draws of th
 
 A user's errors hang together, so the bootstrap draws users, not pairs: each draw takes as many users as there are, with
 replacement, and the RMSE over all their pairs (Field and Welsh 2007, the cluster bootstrap). Intervals are percentiles.
-Every system is scored with the same draws, so that differences between two systems are paired.
+Every system is scored with the same draws, so that differences between two systems are paired. Where many are compared
+with one another, Holm's (1979) step-down adjustment keeps the chance of a single false finding at its level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,10 @@ from mf_numpy.ratings import Array
 
 Json = dict[str, Any]
 
-DRAWS = 1000
+DRAWS = 20_000
+"""So many that a p-value can be small enough for all pairs of two dozen systems."""
+_BLOCK = 32
+"""Draws that are summed by one matrix product."""
 LEVEL = 0.95
 PARTS = 10
 """Deciles, of rows by activity and of predictions by size."""
@@ -67,22 +73,40 @@ def errors(predicted: Array, test: Holdout) -> Errors:
     return Errors(test.users[known], np.square(predicted.astype(np.float64) - test.values[known]))
 
 
-def draws(found: list[Errors], seed: int = 0, n: int = DRAWS) -> Array:
-    """(B,) RMSE of each draw of the bootstrap, over all tests of one system together.
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """RMSE and MAE of one system in each draw of the bootstrap, over all its tests together, (B,) each."""
 
-    The same tests get the same draws, whatever the errors are.
+    rmse: Array
+    mae: Array
+
+
+def draws(systems: Sequence[Sequence[Errors]], seed: int = 0, n: int = DRAWS) -> list[Drawn]:
+    """Of every system, given by its errors on each test, the draws of the bootstrap.
+
+    The same tests get the same draws, whichever systems there are.
     """
-    squares, sizes = np.zeros(n), np.zeros(n)
-    for fold, one in enumerate(found):
-        users, of_pair = np.unique(one.users, return_inverse=True)
-        square = np.bincount(of_pair, weights=one.square)
+    if not systems:
+        return []
+    totals, sizes = np.zeros((n, 2 * len(systems))), np.zeros(n)
+    for fold, ones in enumerate(zip(*systems, strict=True)):
+        users, of_pair = np.unique(ones[0].users, return_inverse=True)
         size = np.bincount(of_pair)
+        kinds = [one.square for one in ones] + [np.sqrt(one.square) for one in ones]
+        sums = np.stack([np.bincount(of_pair, weights=kind) for kind in kinds], axis=1)
         rng = np.random.default_rng([seed, fold])
-        for draw in range(n):
-            taken = np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))
-            squares[draw] += taken @ square
-            sizes[draw] += taken @ size
-    return np.asarray(np.sqrt(squares / sizes))
+        for start in range(0, n, _BLOCK):
+            block = slice(start, min(start + _BLOCK, n))
+            taken = np.stack(
+                [
+                    np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))
+                    for _ in range(block.start, block.stop)
+                ]
+            ).astype(np.float64)
+            totals[block] += taken @ sums
+            sizes[block] += taken @ size
+    means = totals / sizes[:, None]
+    return [Drawn(np.sqrt(means[:, k]), means[:, len(systems) + k]) for k in range(len(systems))]
 
 
 def interval(drawn: Array) -> list[float]:
@@ -91,7 +115,7 @@ def interval(drawn: Array) -> list[float]:
 
 
 def versus(mine: Array, other: Array) -> Json:
-    """The difference of two systems' RMSE over the same draws, mine less the other's, and a two-sided p-value.
+    """The difference of two systems' error over the same draws, mine less the other's, and a two-sided p-value.
 
     The p-value is twice the smaller share of draws on either side of 0, with one added to each count so that it is
     never 0 (Davison and Hinkley 1997, section 4.2).
@@ -100,6 +124,31 @@ def versus(mine: Array, other: Array) -> Json:
     below, above = int((difference <= 0).sum()), int((difference >= 0).sum())
     p = min(1.0, 2 * (min(below, above) + 1) / (len(difference) + 1))
     return {"interval": interval(difference), "p": p}
+
+
+def pairs(drawn: Mapping[str, Drawn]) -> list[Json]:
+    """Every two systems: ``{a, b, rmse {interval, p, adjusted}, mae {...}}``, of a's error less b's.
+
+    ``adjusted`` is the p-value after Holm's adjustment for all pairs of that measure.
+    """
+    out: list[Json] = [
+        {"a": a, "b": b} | {m: versus(getattr(drawn[a], m), getattr(drawn[b], m)) for m in ("rmse", "mae")}
+        for a, b in combinations(drawn, 2)
+    ]
+    for measure in ("rmse", "mae"):
+        for one, adjusted in zip(out, holm([one[measure]["p"] for one in out]), strict=True):
+            one[measure]["adjusted"] = adjusted
+    return out
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979): times how many are no smaller, never below a smaller one's."""
+    order = sorted(range(len(p)), key=lambda k: p[k])
+    out, least = [0.0] * len(p), 0.0
+    for rank, k in enumerate(order):
+        least = max(least, min(1.0, (len(p) - rank) * p[k]))
+        out[k] = least
+    return out
 
 
 def by_activity(found: list[Errors], counts: list[Array], rows: list[Array]) -> list[Json]:

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("cyclopts")
 
-from bench import accuracy, accuracy_worker, cli, machine
+from bench import accuracy, accuracy_worker, cli, installed, machine
 from bench.accuracy import Step
 from bench.cases import Case
 from bench.launch import Json, in_fresh_process
@@ -65,6 +65,8 @@ def test_rows_follow_from_the_predictions(outcome: Json) -> None:
     assert rows["good"]["interval"] == pytest.approx([0.5, 0.5]) and rows["good"]["behind"] is None
     assert rows["worse"]["behind"]["of"] == "good" and rows["worse"]["behind"]["p"] < 0.01
     assert rows["worse"]["behind"]["interval"] == pytest.approx([0.25, 0.25])
+    (pair,) = outcome["pairs"]
+    assert (pair["a"], pair["b"]) == ("good", "worse") and pair["mae"]["interval"] == pytest.approx([-0.25, -0.25])
     assert sum(part["n"] for part in rows["good"]["by_user"]) == sum(side.valid.n_scored for side in sides)
     assert rows["good"]["calibration"]["slope"] == pytest.approx(1.0)
     assert rows["good"]["seconds"] == 2.0
@@ -163,6 +165,14 @@ def test_one_of_ours_in_a_process_of_its_own(tmp_path: Path) -> None:
         assert row["status"] == "ok", row["reason"]
         assert row["rmse"] < outcome_mean(found) * 1.01 and row["folds"][0]["peak_bytes"] > 0
     assert found["cases"]["lbfgs, point 0"]["points"][0]["epochs"] < 150
+
+
+def test_what_is_installed_is_measured_with_all_that_it_needs() -> None:
+    torch = installed.needed("mf", {"torch"})
+    assert {"numpy", "llvmlite", "torch"} <= torch and not {"torch", "pytest"} & installed.needed("mf", set())
+    sizes = [installed.mib_of_ours(torch=torch) for torch in (False, True)]
+    assert None not in sizes and 100 < sizes[0] < sizes[1] - 100  # type: ignore[operator]
+    assert installed._size("numpy") > 10 * 2**20
 
 
 def outcome_mean(found: Json) -> float:

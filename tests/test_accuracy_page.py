@@ -12,7 +12,7 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import accuracy, accuracy_figures, accuracy_page, cli, result
+from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, result
 from bench.launch import Json
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
@@ -47,7 +47,7 @@ def test_several_protocols_are_sections_of_one_page(path: Path, outcome: Json, t
     page = tmp_path / "page.html"
     assert cli.main(["report", str(path), str(path), "--out", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert text == accuracy_page.render([outcome, outcome]) and text.count("<table") == 2
+    assert text == accuracy_page.render([outcome, outcome]) and text.count("<table id=") == 2
 
 
 def test_files_of_two_kinds_do_not_share_a_page(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +68,16 @@ def test_the_verdict_says_who_is_best_and_whether_that_may_be_chance(outcome: Js
     assert "mf_numpy als, the best of ours, is 0.2500 above it (0.2500 to 0.2500)." in accuracy_page.verdict(mine)
     row["behind"]["interval"] = [-0.01, 0.3]
     assert accuracy_page.verdict(mine).endswith("(-0.0100 to 0.3000), which may be chance.")
+
+
+def test_the_details_say_what_each_system_is_and_which_differences_are_sure(outcome: Json) -> None:
+    (good, worse) = accuracy_details.about(outcome)
+    assert good[0] == "good" and good[3] == "float32" and worse[7] == "–"
+    assert dict(accuracy_details.matrix(outcome)) == {"good": ["", "-0.2500"], "worse": ["+0.2500", ""]}
+    assert "Of 1 pairs of systems 1 differ surely in RMSE and 1 in MAE" in accuracy_details.sure_of(outcome)
+    close = json.loads(json.dumps(outcome))
+    close["pairs"][0]["rmse"]["adjusted"] = 0.05
+    assert dict(accuracy_details.matrix(close)) == {"good": ["", ""], "worse": ["", ""]}
 
 
 def test_the_front_holds_those_that_none_beats_in_both() -> None:

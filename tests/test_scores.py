@@ -52,7 +52,8 @@ def test_the_interval_covers_the_rmse_of_the_population_as_often_as_it_says() ->
         rng = np.random.default_rng(run)
         level = rng.gamma(2.0, 0.5, users)
         square = level[of_pair] * rng.chisquare(1, len(of_pair))
-        low, high = scores.interval(scores.draws([scores.Errors(of_pair, square)], n=200))
+        (drawn,) = scores.draws([[scores.Errors(of_pair, square)]], n=200)
+        low, high = scores.interval(drawn.rmse)
         # E level = 1, E χ² = 1.
         covered += low <= 1.0 <= high
     # 95 % nominal; percentile intervals of 60 skewed clusters fall a little short. Binomial standard error: 1.5 %.
@@ -64,13 +65,49 @@ def test_differences_are_paired() -> None:
     users = np.repeat(np.arange(50), 10)
     hard = rng.gamma(1.0, 1.0, 500)
     worse, better = scores.Errors(users, hard + 0.05), scores.Errors(users, hard)
-    a, b = scores.draws([worse]), scores.draws([better])
-    found = scores.versus(a, b)
+    a, b = scores.draws([[worse], [better]])
+    found = scores.versus(a.rmse, b.rmse)
     # Far wider than the difference, each alone; together they tell.
-    assert scores.interval(a)[0] < scores.interval(b)[1]
-    assert found["interval"][0] > 0 and found["p"] == pytest.approx(2 / 1001)
-    assert scores.versus(b, a)["interval"][1] < 0
-    assert scores.versus(a, a)["p"] == 1.0
+    assert scores.interval(a.rmse)[0] < scores.interval(b.rmse)[1]
+    assert found["interval"][0] > 0 and found["p"] == pytest.approx(2 / (scores.DRAWS + 1))
+    assert scores.versus(b.rmse, a.rmse)["interval"][1] < 0
+    assert scores.versus(a.rmse, a.rmse)["p"] == 1.0
+    (pair,) = scores.pairs({"worse": a, "better": b})
+    assert pair["rmse"] == found | {"adjusted": found["p"]} and pair["mae"]["interval"][0] > 0
+
+
+def test_a_draw_is_of_whole_users_and_the_same_for_every_system() -> None:
+    """Two tests, one of them with a user of a single pair: each draw by hand."""
+    first = scores.Errors(np.array([4, 4, 7]), np.array([1.0, 4.0, 9.0]))
+    second = scores.Errors(np.array([2, 3, 3]), np.array([16.0, 0.0, 1.0]))
+    alone, _ = scores.draws([[first, second], [second, first]], seed=5, n=40)
+    rngs = [np.random.default_rng([5, fold]) for fold in (0, 1)]
+    for draw in range(40):
+        pairs = [
+            one.square[one.users == np.unique(one.users)[user]]
+            for one, rng in zip((first, second), rngs, strict=True)
+            for user in rng.integers(0, 2, 2)
+        ]
+        square = np.concatenate(pairs)
+        assert alone.rmse[draw] == pytest.approx(np.sqrt(square.mean()))
+        assert alone.mae[draw] == pytest.approx(np.sqrt(square).mean())
+    assert scores.draws([]) == []
+
+
+def test_many_comparisons_are_adjusted_for() -> None:
+    # Worked by hand: 4 · .01, 3 · .02, then 2 · .03 and 1 · .04, neither below the one before.
+    assert scores.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert scores.holm([0.6, 0.9]) == [1.0, 1.0] and scores.holm([]) == []
+    # Twenty systems that are equally good: none is told from another, in 19 of 20 worlds.
+    false, worlds = 0, 20
+    for world in range(worlds):
+        rng = np.random.default_rng(world)
+        users = np.repeat(np.arange(60), 5)
+        drawn = scores.draws([[scores.Errors(users, rng.chisquare(1, 300))] for _ in range(20)], n=4000)
+        found = scores.pairs({str(k): one for k, one in enumerate(drawn)})
+        assert len(found) == 190
+        false += any(pair["rmse"]["adjusted"] < 0.05 for pair in found)
+    assert false <= 4
 
 
 def test_activity_and_calibration_take_every_pair_once(sides: tuple[Ratings, Holdout]) -> None:
