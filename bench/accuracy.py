@@ -34,6 +34,7 @@ import numpy as np
 
 import mf_numpy
 from bench import installed, machine, scores, worker
+from bench.accuracy_plan import LIMIT, Step, left, limit_of, plan, tuned
 from bench.cases import Case
 from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
@@ -48,38 +49,8 @@ from mf_numpy.errors import ConfigError
 from mf_numpy.ratings import Array
 
 SCHEMA, VERSION = "mf-accuracy", 1
-LIMIT = 900.0
-"""Seconds of one fit."""
-
 Say = Callable[[str], None]
 FitPeer = Callable[..., Json]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One fit of the plan: a point of the grid, or the best point on a test."""
-
-    system: System
-    fold: int | None = None
-    point: int | None = None
-
-    @property
-    def key(self) -> str:
-        """Its name in the file."""
-        what = f"point {self.point}" if self.fold is None else f"test {self.fold}"
-        return f"{self.system.name}, {what}"
-
-
-def plan(systems: tuple[System, ...], folds: int) -> list[Step]:
-    """Every fit, system by system: its grid, then the tests."""
-    return [
-        step
-        for system in systems
-        for step in (
-            *(Step(system, point=k) for k in range(len(system.grid))),
-            *(Step(system, fold=k) for k in range(folds)),
-        )
-    ]
 
 
 @dataclass
@@ -109,7 +80,7 @@ class _Bench:
         return self._tuning
 
     def fit(
-        self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...]
+        self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...], limit: float
     ) -> tuple[Json, dict[int, Array]]:
         """A fit's outcome with ``points`` [{epochs, seconds, rmse, mae, rmse_all}], and the predictions of each."""
         split = self.split(fold)
@@ -117,7 +88,7 @@ class _Bench:
         if system.solver:
             out, predictions = self._ours(system, settings, split, fold, epochs)
         else:
-            out, predictions = self._theirs(system, settings, split, epochs)
+            out, predictions = self._theirs(system, settings, split, epochs, limit)
         out["wall_s"] = time.perf_counter() - began
         if out["status"] == "ok":
             try:
@@ -148,12 +119,12 @@ class _Bench:
         return out, {int(epoch): predictions for epoch, predictions in arrays.items()}
 
     def _theirs(
-        self, system: System, settings: Mapping[str, Any], split: Split, epochs: tuple[int, ...]
+        self, system: System, settings: Mapping[str, Any], split: Split, epochs: tuple[int, ...], limit: float
     ) -> tuple[Json, dict[int, Array]]:
         asked = system.settings(settings, threads=self.threads)
         scale = self.protocol.scale
         out = self.peers(
-            system.peer, split.train, split.valid, asked, epochs=epochs, clip=scale, predictions=True, limit=LIMIT
+            system.peer, split.train, split.valid, asked, epochs=epochs, clip=scale, predictions=True, limit=limit
         )
         return out, {point["epochs"]: point.pop("predictions") for point in out.get("points", [])}
 
@@ -196,7 +167,7 @@ def measure(
         try:
             for at, step in enumerate(steps):
                 if step.key not in journal.cases:
-                    say(f"{at + 1} of {len(steps)}{_left(steps[at:], journal)}: {step.key}")
+                    say(f"{at + 1} of {len(steps)}{left(steps[at:], journal.cases)}: {step.key}")
                     _carry_out(step, bench, journal)
                     one = journal.cases[step.key]
                     if one["status"] != "ok":
@@ -239,7 +210,7 @@ def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:
             return
         assert step.point is not None
         settings = system.grid[step.point]
-        out, _ = bench.fit(system, settings, None, system.epochs)
+        out, _ = bench.fit(system, settings, None, system.epochs, limit_of(system, journal.cases))
         journal.keep(step.key, _kept(out) | {"settings": dict(settings)})
         return
     best = tuned(system, journal.cases)
@@ -247,7 +218,8 @@ def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:
         why = journal.cases[Step(system, point=0).key]
         journal.keep(step.key, {"status": why["status"], "reason": why["reason"]})
         return
-    out, predictions = bench.fit(system, best["settings"], step.fold, (best["epochs"],))
+    limit = limit_of(system, journal.cases)
+    out, predictions = bench.fit(system, best["settings"], step.fold, (best["epochs"],), limit)
     if out["status"] == "ok":
         last = out["points"][-1]
         journal.keep(step.key, _kept(out) | last, {"predictions": predictions[last["epochs"]]})
@@ -259,34 +231,6 @@ def _kept(out: Json) -> Json:
     """What of a fit's outcome is worth a place in the file."""
     names = ("status", "reason", "points", "wall_s", "peak_bytes", "joules", "version", "precision", "threads", "notes")
     return {name: out[name] for name in names if name in out}
-
-
-def tuned(system: System, cases: Json) -> Json | None:
-    """The settings and number of epochs with the lowest validation RMSE, and all that was tried; None without any."""
-    tried = []
-    for k in range(len(system.grid)):
-        one = cases.get(Step(system, point=k).key)
-        if one and one["status"] == "ok":
-            curve = [[p["epochs"], p["seconds"], p["rmse"]] for p in one["points"]]
-            tried.append({"settings": one["settings"], "curve": curve})
-    points = [(rmse, epochs, one["settings"]) for one in tried for epochs, _, rmse in one["curve"]]
-    if not points:
-        return None
-    rmse, epochs, settings = min(points, key=lambda point: point[:2])
-    return {"settings": settings, "epochs": epochs, "rmse": rmse, "tried": tried}
-
-
-def _left(steps: list[Step], journal: Journal) -> str:
-    """How long the steps that are left may take, by those of the same kind that are done."""
-    took: dict[bool, list[float]] = {True: [], False: []}
-    for key, one in journal.cases.items():
-        if "wall_s" in one:
-            took[", point " in key].append(one["wall_s"])
-    every = took[True] + took[False]
-    if not every:
-        return ""
-    seconds = sum(statistics.mean(took[step.fold is None] or every) for step in steps if step.key not in journal.cases)
-    return f", about {max(1, round(seconds / 60))} min left"
 
 
 def _judged(bench: _Bench, systems: tuple[System, ...], journal: Journal) -> Json:

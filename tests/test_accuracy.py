@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import pytest
 pytest.importorskip("cyclopts")
 
 from bench import accuracy, accuracy_worker, cli, installed, machine
-from bench.accuracy import Step
+from bench.accuracy_plan import LEAST_LIMIT, LIMIT, Step, left, limit_of, plan
 from bench.cases import Case
 from bench.launch import Json, in_fresh_process
 from bench.protocols import PROTOCOLS, find
@@ -114,7 +113,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path, outcome: J
     with pytest.raises(ConfigError, match="threads was 1 and is 2"):
         run(path, resume=True, threads=2)
     second, rest = run(path, resume=True)
-    assert begun[:4] + rest == [step.key for step in accuracy.plan(SYSTEMS, PROTOCOL.folds)]
+    assert begun[:4] + rest == [step.key for step in plan(SYSTEMS, PROTOCOL.folds)]
     assert second["systems"] == _without_wall(second, outcome)
 
 
@@ -138,7 +137,7 @@ def test_a_run_killed_at_any_moment_loses_no_finished_fit(
     said = capsys.readouterr().err
     assert f"the run of tiny was killed after {len(before)} fits; go on with run --resume" in " ".join(said.split())
     found, rest = run(path, resume=True)
-    keys = [step.key for step in accuracy.plan(SYSTEMS, PROTOCOL.folds)]
+    keys = [step.key for step in plan(SYSTEMS, PROTOCOL.folds)]
     assert rest == keys[len(before) :] and len(before) >= 8
     assert {key: found["cases"][key] for key in before} == before
     assert found["complete"] and found["systems"] == _without_wall(found, outcome)
@@ -220,15 +219,33 @@ def test_a_wrong_option_says_what_is_right(words: list[str], said: str, capsys: 
     assert said in capsys.readouterr().err
 
 
+def test_a_peer_that_hangs_does_not_hold_up_the_rest(tmp_path: Path) -> None:
+    """The first fit may take its time; later ones ten times as long as the longest that ended."""
+    given: list[float] = []
+
+    def peers(name: str, *sides: Any, limit: float, **more: Any) -> Json:
+        given.append(limit)
+        return {"status": "timed out", "reason": f"after {limit:g} s"}
+
+    systems = (System("slow", ({"reg": 0.1}, {"reg": 0.2}), (1,), peer="libmf"),)
+    run(tmp_path / "run.json", systems=systems, peers=peers)
+    assert given == [LIMIT, LIMIT]
+    cases: Json = {
+        "slow, point 0": {"status": "ok", "wall_s": 2.0},
+        "slower, point 0": {"status": "ok", "wall_s": 90.0},
+    }
+    assert limit_of(systems[0], cases) == LEAST_LIMIT
+    cases["slow, test 0"] = {"status": "ok", "wall_s": 20.0}
+    cases["slow, test 1"] = {"status": "timed out", "wall_s": 900.0}
+    assert limit_of(systems[0], cases) == 200.0
+    cases["slow, test 2"] = {"status": "ok", "wall_s": 300.0}
+    assert limit_of(systems[0], cases) == LIMIT
+
+
 def test_left_over_time_is_that_of_steps_of_the_same_kind() -> None:
-    held = SimpleNamespace(
-        cases={
-            Step(SYSTEMS[0], point=0).key: {"wall_s": 60.0},
-            Step(SYSTEMS[0], fold=0).key: {"wall_s": 240.0},
-        }
-    )
+    cases: Json = {Step(SYSTEMS[0], point=0).key: {"wall_s": 60.0}, Step(SYSTEMS[0], fold=0).key: {"wall_s": 240.0}}
     steps = [Step(SYSTEMS[0], point=1), Step(SYSTEMS[0], point=2), Step(SYSTEMS[0], fold=1)]
-    assert accuracy._left(steps, held) == ", about 6 min left"  # type: ignore[arg-type]
+    assert left(steps, cases) == ", about 6 min left"
 
 
 def test_the_worker_stops_where_the_rmse_has_long_been_rising(monkeypatch: pytest.MonkeyPatch) -> None:
