@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench import machine, worker
+from bench.energy import Meter
 from mf_numpy import Config, Holdout, Ratings
 from mf_numpy.ratings import Array
 from mf_numpy.result import EpochRecord
@@ -17,6 +18,20 @@ Json = dict[str, Any]
 
 PATIENCE = 4
 """Points of a curve after its best at which a fit is stopped."""
+
+
+class _Metered(worker.Recorder):
+    """A recorder that counts the energy of the epochs, which lie between its exports, as their seconds do."""
+
+    def __init__(self, engine: Any, epochs: list[int]) -> None:
+        super().__init__(engine, epochs)
+        self.meter = Meter()
+
+    def export(self, state: Any) -> Any:
+        self.meter.stop()
+        point = super().export(state)
+        self.meter.go()
+        return point
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
@@ -45,11 +60,14 @@ def fitted(
     epochs: list[int],
     scale: tuple[float, float] | None,
 ) -> tuple[list[Json], dict[int, Array]]:
-    """Points and predictions at some epochs, until the RMSE has long been rising."""
+    """Points and predictions at some epochs, until the RMSE has long been rising.
+
+    A point is {epochs, seconds, joules, rmse}; the machine's joules are None where it does not count them.
+    """
     from mf_numpy.train import run
 
     engine = _engine(config, backend)
-    recorder = worker.Recorder(engine, list(range(1, config.n_epochs + 1)))
+    recorder = _Metered(engine, list(range(1, config.n_epochs + 1)))
     known = held_out.known
     users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
     points: list[Json] = []
@@ -59,7 +77,8 @@ def fitted(
     def keep(epoch: int) -> None:
         predicted = np.asarray(engine.predict(recorder.points[epoch].params, users, items), np.float64)
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
-        points.append({"epochs": epoch, "seconds": spent, "rmse": float(np.sqrt(square.mean()))})
+        cost = {"seconds": spent, "joules": recorder.meter.joules}
+        points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})
         predictions[epoch] = predicted
 
     def each(record: EpochRecord) -> bool:
@@ -70,6 +89,8 @@ def fitted(
         # Parameters take room; the last ones are for a fit that ends by itself.
         for old in [epoch for epoch in recorder.points if epoch < record.epoch]:
             del recorder.points[old]
+        # What was scored here is no part of training.
+        recorder.meter.go()
         return len(points) > PATIENCE and _best(points) < len(points) - PATIENCE
 
     found = run(cast(Any, recorder), train, config, callback=each)

@@ -76,6 +76,7 @@ def examine(
     gpus, torch = machine.gpus(), inventory.torch()
     here = inventory.processor(about) + inventory.numba(environment) + torch
     here += inventory.blas(machine.thread_pools()) + inventory.cuda(gpus, _sees_cuda())
+    here += inventory.energy(root / "sys/class/powercap")
     here += inventory.data() + inventory.peers() + inventory.tools()
     cores = about["cores"]
     return Examination(

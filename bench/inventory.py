@@ -1,4 +1,4 @@
-"""What is here to measure with: machine, libraries, GPU, data sets, peers and tools; no person or folder is named.
+"""What is here to measure with: machine, libraries, GPU, energy, data sets, peers, tools; no person or folder is named.
 
 Each function makes findings of what it is given, or of what it looks up where nothing is given; torch, Numba and the
 data sets are only touched when asked about.
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import energy as counting
 from bench import machine
 from bench.peers import install, registry
 from mf_numpy import datasets
@@ -160,6 +161,20 @@ def cuda(gpus: list[Json] | None, seen: bool) -> list[Finding]:
     if seen:
         return [Finding("CUDA", "ok", text)]
     return [Finding("CUDA", "note", f"{text}, which torch does not see", "install torch built for CUDA")]
+
+
+def energy(root: Path = counting.POWERCAP) -> list[Finding]:
+    """Whose energy is counted, or why no processor's is.
+
+    Args:
+        root: the folder of the zones.
+    """
+    counters, why = counting.processors(root)
+    found = []
+    if why is not None:
+        found = [Finding("energy", "note", why, counting.ALLOW if why == counting.LOCKED else "")]
+    counted_of = [counter.name for counter in counters + counting.gpus()]
+    return found + ([Finding("energy", "ok", f"counted of {', '.join(counted_of)}")] if counted_of else [])
 
 
 def data() -> list[Finding]:

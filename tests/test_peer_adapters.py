@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import energy
 from bench.peers import adapter, adapter_cmfrec, adapter_lenskit, adapter_pyspark, adapter_surprise
 from bench.peers.adapter import Order, RefusedError
 from bench.peers.adapter_post import Post
@@ -130,6 +131,20 @@ def test_without_java_spark_did_not_run(monkeypatch: pytest.MonkeyPatch, tmp_pat
     out = adapter.carry_out(adapter_pyspark.Spark, order(), tmp_path / "out.json")
     assert out["status"] == "not run"
     assert out["reason"].startswith("Spark needs Java 17 or later")
+
+
+@pytest.mark.parametrize(("steps", "joules"), [(True, [1.0, 2.0]), (False, [1.0, 1.0])])
+def test_energy_is_of_training_alone(steps: bool, joules: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = order(steps=steps)
+    monkeypatch.setattr(energy, "processors", lambda: ([], energy.NONE))
+    without = adapter.curve(Fake(asked), [1, 3], lambda epoch, found: "")["points"]
+    assert [point["joules"] for point in without] == [None, None]
+    # A counter that moves by one joule from each reading to the next: up to each point there is one stretch more, or
+    # one fit.
+    ticks = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr(energy, "processors", lambda: ([energy.Counter("package-0", lambda: next(ticks))], None))
+    points = adapter.curve(Fake(asked), [1, 3], lambda epoch, found: "")["points"]
+    assert [point["joules"] for point in points] == joules
 
 
 @pytest.mark.parametrize("fails", [False, True])

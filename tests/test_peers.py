@@ -196,6 +196,8 @@ def test_a_curve_is_scored_here(small: Split, into: Path) -> None:
     assert [point["epochs"] for point in out["points"]] == [1, 3, 9]
     seconds = [point["seconds"] for point in out["points"]]
     assert seconds == sorted(seconds)
+    # Null where the machine counts no energy, as most do not.
+    assert all(point["joules"] is None or point["joules"] >= 0 for point in out["points"])
     train, valid = small.train, small.valid
     values = train.values.astype(np.float32)
     mean = float(values.mean(dtype=np.float64))

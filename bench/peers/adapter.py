@@ -1,4 +1,4 @@
-"""What every adapter shares; run by a peer's own Python, with NumPy and the standard library and nothing of ours.
+"""What every adapter shares; run by a peer's own Python, with NumPy, the standard library and `bench.energy`.
 
 ``python -m bench.peers.adapter_NAME ORDER.json OUT.json``. ORDER.json holds ``mode`` (``time`` or ``fit``), ``data``
 (an npz beside it), ``n_factors``, ``threads``, ``n_epochs``, ``lr``, ``reg``, ``seed`` (or null), ``extra`` (those of
@@ -11,7 +11,8 @@ process, or null), ``threads`` {asked, set, busy} and
 
     time  ``samples_s`` (seconds of one epoch, `samples` times) and ``warm_up_s``; of a library that ranks also
           ``scores`` {rated, random}: its mean score of some rated and of some random pairs
-    fit   ``points`` [{epochs, seconds, predictions}]: training seconds up to there, and the name of an (M,) npy
+    fit   ``points`` [{epochs, seconds, joules, predictions}]: seconds of training up to there, the machine's energy
+          meanwhile (null where it does not count any), and the name of an (M,) npy
 
 ``busy`` is processor seconds by wall seconds while it trained: the threads that really worked, whatever was asked for.
 An adapter scores nothing.
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
+from bench.energy import Meter
 
 Json = dict[str, Any]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -143,15 +146,18 @@ class Library:
 
 
 class Watch:
-    """Wall and processor seconds of training, without those between `stop` and `go`."""
+    """Wall and processor seconds and joules of training, without those between `stop` and `go`."""
 
-    def __init__(self, cpu: Callable[[], float] = time.process_time) -> None:
+    def __init__(self, cpu: Callable[[], float] = time.process_time, meter: Meter | None = None) -> None:
         self._cpu = cpu
+        self._meter = Meter() if meter is None else meter
         self.wall = self.cpu = 0.0
         self.go()
 
     def go(self) -> None:
         """Count from here."""
+        # Energy outside the seconds, which it must not lengthen.
+        self._meter.go()
         self._since = time.perf_counter(), self._cpu()
 
     def stop(self) -> float:
@@ -159,7 +165,13 @@ class Watch:
         now = time.perf_counter(), self._cpu()
         self.wall, self.cpu = self.wall + now[0] - self._since[0], self.cpu + now[1] - self._since[1]
         self._since = now
+        self._meter.stop()
         return self.wall
+
+    @property
+    def joules(self) -> float | None:
+        """Of the whole machine; None where it does not count them."""
+        return self._meter.joules
 
     @property
     def busy(self) -> float:
@@ -199,18 +211,20 @@ def curve(library: Library, epochs: list[int], save: Callable[[int, Array], str]
     watch = Watch(library.cpu)
     pairs = library.order.test_users, library.order.test_items
 
-    def keep(epoch: int, seconds: float) -> None:
-        points.append({"epochs": epoch, "seconds": seconds, "predictions": save(epoch, library.predict(*pairs))})
+    def keep(epoch: int) -> None:
+        spent = {"seconds": watch.wall, "joules": watch.joules}
+        points.append({"epochs": epoch, **spent, "predictions": save(epoch, library.predict(*pairs))})
 
     if library.epochs_by == DIFFERENCE:
         for n in epochs:
             watch = _run(library, n)
-            keep(n, watch.wall)
+            keep(n)
         return {"points": points, "busy": watch.busy}
 
     def pause(epoch: int) -> None:
         if epoch in epochs:
-            keep(epoch, watch.stop())
+            watch.stop()
+            keep(epoch)
             watch.go()
 
     watch.go()

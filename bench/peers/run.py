@@ -143,8 +143,9 @@ def fit_peer(
         predictions: have each point hold its ``predictions``, (n_scored,) as they came.
 
     Returns:
-        As `time_peer`, but ``points`` [{epochs, seconds, rmse, mae, rmse_all}] in place of the timing, and
-        ``baselines`` {mean, bias-only: RMSE}, ``n_scored``, ``n_cold``. ``seconds`` are of training up to there. A peer
+        As `time_peer`, but ``points`` [{epochs, seconds, joules, rmse, mae, rmse_all}] in place of the timing, and
+        ``baselines`` {mean, bias-only: RMSE}, ``n_scored``, ``n_cold``. ``seconds`` are of training up to there, and
+        ``joules`` what the machine spent meanwhile, or None where it does not count them (`bench.energy`). A peer
         whose best RMSE is within 1 % of the mean's has ``failed``, with that ``reason``.
 
     Raises:
