@@ -150,7 +150,8 @@ def race(
     *,
     data: Data = "ml-1m",
     factors: _Factors = "16,64",
-    rounds: Annotated[int, Parameter(help="turns of each system, tuned, to each target")] = 3,
+    rounds: Annotated[int, Parameter(help="turns of each system, tuned, to each target, with each seed")] = 3,
+    seeds: Annotated[int, Parameter(help="how many; of 3 and more the best and the worst are dropped")] = 1,
     out: _Out = None,
 ) -> int:
     """Tune our solvers and the installed peers; time them to the RMSE of each peer's best, and score all on a test."""
@@ -161,6 +162,7 @@ def race(
         suite.load_data(data),
         factors=kernels.numbers(factors),
         rounds=rounds,
+        seeds=seeds,
         say=say(),
     )
     return kept(outcome, out or OUT / "race.json", course.summary(outcome))

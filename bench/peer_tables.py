@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench import race, result, scaling, speed
+from bench import race, race_seeds, result, scaling, speed
 from bench.machine import ROOT
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def races(of: Source) -> tuple[Cells, str]:
         for k in sorted({row["n_factors"] for row in outcome["rows"]}):
             rows = {row["system"]: row for row in outcome["rows"] if row["n_factors"] == k}
             targets = [target["peer"] for target in outcome["targets"] if target["n_factors"] == k]
-            times = {(t["system"], t["target"]): t["median_s"] for t in outcome["times"] if t["n_factors"] == k}
+            times = {(t["system"], t["target"]): t for t in outcome["times"] if t["n_factors"] == k}
             line = [f"{DATA[name]}, {k}"]
             for system in systems:
                 own = [system] if system in targets else targets
@@ -101,11 +102,31 @@ def races(of: Source) -> tuple[Cells, str]:
         "每个系统都在验证集上用自己的网格调过参数；目标是该对手最好的设置所达到的验证 RMSE；"
         f"–：网格中没有设置能达到。取中位数，使用全部线程；{_where(dict(found))}。",
     )
-    return cells, note
+    return cells, of.notes(note, *_seeds(of, [outcome for _, outcome in found]))
 
 
-def _seconds(taken: float | None) -> str:
-    return "–" if taken is None else f"{taken:.2f} s"
+def _seconds(way: Json | None) -> str:
+    if way is None or way["median_s"] is None:
+        return "–"
+    # Files from before a race had seeds have no range.
+    spread = race.in_range(way.get("range_s"))
+    return f"{way['median_s']:.2f}{f' ({spread})' if spread else ''} s"
+
+
+def _seeds(of: Source, outcomes: list[Json]) -> Iterator[str]:
+    """What the ranges are of, and which systems were given no seed."""
+    counts = {outcome.get("seeds", 1) for outcome in outcomes} - {1}
+    if not counts:
+        return
+    n = ", ".join(map(str, sorted(counts)))
+    yield of.say(
+        f"In brackets the range over {n} seeds; of three and more the best and the worst are dropped.",
+        f"括号内为 {n} 个种子的范围；三个及以上时去掉最好和最差的。",
+    )
+    without = {t["system"]: t["seeding"] for o in outcomes for t in o["times"] if t.get("seeding")}
+    for system, how in without.items():
+        english, chinese = race_seeds.UNSEEDED[how]
+        yield of.say(f"{system}: {english}.", f"{system}：{chinese}。")
 
 
 def growth(of: Source) -> tuple[Cells, str]:

@@ -7,41 +7,40 @@
     rows [{system, n_factors, status, reason, tried [{settings, curve}], best {settings, epochs, rmse},
            final {rmse, mae, rmse_all}}]
     targets [{peer, n_factors, rmse}]
-    times [{system, target, n_factors, threads, settings, reason, seconds, median_s}]
+    times [{system, target, n_factors, threads, settings, reason, seconds, joules, seeds [{seed, seconds, rmse}],
+            seeding, median_s, range_s}]
     ratios [{system, target, n_factors, threads, ratio}]
+    seeds, notes: how many seeds took part, and who was given none of them, and why
     baselines {mean, bias-only}: RMSE on the test pairs
 
 All settings of a grid are tried on a validation split carved from the training side; a curve is [epochs, seconds, RMSE]
 of it. The best point's RMSE is the peer's target. Then, round by round, every system runs again with the settings that
 took it to the target soonest, and ``seconds`` are of training until its validation RMSE is no higher than that; ours
-count the laying out of the ratings as well, a peer's do not count what its adapter converts. The test pairs are scored
-once, by a fit of the best settings on training and validation pairs together. A ratio is our median over the peer's.
+count the laying out of the ratings as well, a peer's do not count what its adapter converts. ``joules`` are of the same
+stretches, null where the machine counts none. ``seconds`` has every turn that got there, ``seeds`` all of each seed
+by round, and ``median_s`` is over the seeds (`bench.race_seeds`); files from before there were several have ``seconds``
+and ``median_s`` alone. The test pairs are scored once, by a fit of the best settings on training and validation pairs
+together. A ratio is our median over the peer's.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import machine, result, worker
+from bench import machine, race_seeds, result, worker
 from bench.cases import Case
 from bench.launch import Json, Launch, in_fresh_process
 from bench.peers.run import Settings, fit_peer
 from bench.suite import Data
-from mf_numpy import Config, Holdout, Ratings, model, random_split
+from mf_numpy import Holdout, Ratings, random_split
 from mf_numpy.baselines import mean_and_bias_scores
-from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
-from mf_numpy.metrics import score
-from mf_numpy.solvers import engine_for
 
 SCHEMA, VERSION = "mf-race", 1
 LIMIT = 600.0
@@ -113,16 +112,35 @@ class _Track:
         self.parts[name] = train, held_out
         worker.save_data(self.folder / f"{name}.npz", train, held_out)
 
-    def run(self, racer: Racer, settings: Mapping[str, Any], part: str, epochs: tuple[int, ...], until: float) -> Json:
-        """``status``, ``reason`` and ``points`` [{epochs, seconds, rmse, mae, rmse_all}] of one training."""
+    def run(
+        self,
+        racer: Racer,
+        settings: Mapping[str, Any],
+        part: str,
+        epochs: tuple[int, ...],
+        until: float,
+        seed: int | None = None,
+    ) -> Json:
+        """``status``, ``reason`` and ``points`` [{epochs, seconds, joules, rmse, mae, rmse_all}] of one training."""
         if racer.solver:
-            config = {"solver": racer.solver, "n_factors": self.n_factors, "n_epochs": max(epochs)} | dict(settings)
+            config = {"solver": racer.solver, "n_factors": self.n_factors, "n_epochs": max(epochs), "seed": seed or 0}
+            config |= settings
             order = {"config": config, "epochs": epochs, "until": until, "threads": self.threads}
             out, _ = self.launch(Case("race", "numba", "cpu", "float32"), order | {"data": f"{part}.npz"}, self.folder)
             return out
         train, held_out = self.parts[part]
-        asked = Settings(n_factors=self.n_factors, threads=self.threads, n_epochs=max(epochs), **settings)
+        asked = Settings(n_factors=self.n_factors, threads=self.threads, n_epochs=max(epochs), seed=seed, **settings)
         return self.peers(racer.peer, train, held_out, asked, epochs=epochs, limit=LIMIT)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A system's way to a target: its row of the file, the RMSE, and the epochs it took; None of no way."""
+
+    racer: Racer
+    row: Json
+    rmse: float
+    n_epochs: int | None
 
 
 def measure(
@@ -131,6 +149,7 @@ def measure(
     factors: tuple[int, ...] = (16, 64),
     threads: int | None = None,
     rounds: int = 3,
+    seeds: int = 1,
     racers: tuple[Racer, ...] = RACERS,
     launch: Launch | None = None,
     peers: FitPeer = fit_peer,
@@ -143,20 +162,22 @@ def measure(
     Args:
         data: its validation side is the test here.
         threads: of every system; by default every core.
-        rounds: turns of each system in the race.
+        rounds: turns of each system and seed in the race.
+        seeds: how many take part, from 0. With one, a peer is given none.
         launch, peers: how our processes and the peers' are started.
 
     Raises:
-        ConfigError: no round, or a K or number of threads below 1.
+        ConfigError: no round or seed, or a K or number of threads below 1.
     """
     threads = machine.usable_cores() if threads is None else threads
-    if rounds < 1 or not factors or min(*factors, threads) < 1:
-        raise ConfigError(f"rounds {rounds}, factors {factors} and threads {threads} came; each must be 1 or larger")
-    start = launch or partial(in_fresh_process, module="bench.race")
+    if not factors or min(*factors, threads, rounds, seeds) < 1:
+        came = f"rounds {rounds}, seeds {seeds}, factors {factors} and threads {threads} came"
+        raise ConfigError(f"{came}; each must be 1 or larger")
+    start = launch or partial(in_fresh_process, module="bench.race_worker")
     split = random_split(data.train, valid=0.1, seed=1)
     rows: list[Json] = []
     targets: list[Json] = []
-    times: dict[tuple[int, str, str], Json] = {}
+    times: list[Json] = []
     complete = False
     with tempfile.TemporaryDirectory(prefix="mf-race-") as scratch:
         try:
@@ -169,15 +190,19 @@ def measure(
                 targets += _targets(here, racers)
                 for racer, row in zip(racers, here, strict=True):
                     row["final"] = _final(track, racer, row, say)
-                for turn in range(rounds):
-                    _round(track, turn, racers, here, [t for t in targets if t["n_factors"] == k], times, say)
+                ways = _ways(track, racers, here, [t for t in targets if t["n_factors"] == k], seeds)
+                times += [way.row for way in ways]
+                for turn, number, way in itertools.product(range(rounds), range(seeds), ways):
+                    _take(track, way, turn, number, say)
             complete = True
         except KeyboardInterrupt:
             if not rows:
                 raise
             say("interrupted: what was measured is kept")
-    for one in times.values():
-        one["median_s"] = statistics.median(one["seconds"]) if one["seconds"] else None
+    for one in times:
+        one |= race_seeds.settled(one["seeds"])
+        if one["reason"] is None:
+            one["reason"] = race_seeds.missed(one["seeds"])
     cleaned: Json = result.clean(
         {
             "schema": SCHEMA,
@@ -195,8 +220,10 @@ def measure(
             "complete": complete,
             "rows": rows,
             "targets": targets,
-            "times": list(times.values()),
-            "ratios": list(ratios(list(times.values()))),
+            "times": times,
+            "ratios": list(ratios(times)),
+            "seeds": seeds,
+            "notes": race_seeds.notes(times),
             "baselines": {kind: s.rmse for kind, s in mean_and_bias_scores(data.train, data.valid).items()},
         }
     )
@@ -242,47 +269,59 @@ def _final(track: _Track, racer: Racer, row: Json, say: Say) -> Json | None:
     return {name: out["points"][-1][name] for name in ("rmse", "mae", "rmse_all")}
 
 
-def _round(
-    track: _Track,
-    turn: int,
-    racers: tuple[Racer, ...],
-    rows: list[Json],
-    targets: list[Json],
-    times: dict[tuple[int, str, str], Json],
-    say: Say,
-) -> None:
-    """One turn of every system that has a way to a target."""
+def _ways(track: _Track, racers: tuple[Racer, ...], rows: list[Json], targets: list[Json], seeds: int) -> list[_Way]:
+    """Every system's way to each target, with no turn taken yet."""
+    ways = []
     for target, (racer, row) in itertools.product(targets, zip(racers, rows, strict=True)):
-        way = soonest(row["tried"], target["rmse"])
         # A peer runs for its own target: how soon it reaches another's is no question here.
         if racer.peer and racer.name != target["peer"]:
             continue
-        k = track.n_factors
-        one = times.setdefault(
-            (k, racer.name, target["peer"]),
-            {"system": racer.name, "target": target["peer"], "n_factors": k, "threads": track.threads}
-            | {
-                "settings": way and way[0],
-                "reason": None if way else "no settings of the grid reach it",
-                "seconds": [],
-            },
-        )
-        if way is None:
-            continue
-        say(f"round {turn + 1}: K = {k}, {racer.name} to the RMSE {target['rmse']:.4f} of {target['peer']}")
-        settings, n_epochs = way
-        # Runs differ a little where threads share rows without locks: a few epochs more, stopped at the target.
-        last = n_epochs if racer.peer else 2 * n_epochs
-        at = tuple(e for e in racer.epochs if e <= last)
-        if racer.peer and len(racer.epochs) < max(racer.epochs):
-            at = (n_epochs,)
-        out = track.run(racer, settings, "tune", at, target["rmse"])
-        if out["status"] != "ok":
-            one["reason"] = out["reason"]
-            continue
-        reached = [p["seconds"] for p in out["points"] if p["rmse"] <= target["rmse"]]
-        # A peer that falls short of its own best by a hair this time has still run its settings to their end.
-        one["seconds"].append(reached[0] if reached or not racer.peer else out["points"][-1]["seconds"])
+        found = soonest(row["tried"], target["rmse"])
+        given = [race_seeds.given(racer.peer, number, track.threads) for number in range(seeds)]
+        if seeds == 1 and racer.peer:
+            given = [(None, None)]
+        one: Json = {
+            "system": racer.name,
+            "target": target["peer"],
+            "n_factors": track.n_factors,
+            "threads": track.threads,
+            "settings": found and found[0],
+            "reason": None if found else "no settings of the grid reach it",
+            "seconds": [],
+            "joules": [],
+            "seeds": [{"seed": seed, "seconds": [], "rmse": []} for seed, _ in given],
+            "seeding": given[0][1],
+        }
+        ways.append(_Way(racer, one, target["rmse"], found and found[1]))
+    return ways
+
+
+def _take(track: _Track, way: _Way, turn: int, number: int, say: Say) -> None:
+    """One turn of a system with one of the seeds, where it has a way at all."""
+    racer, row, n_epochs = way.racer, way.row, way.n_epochs
+    if n_epochs is None:
+        return
+    which = f", seed {number}" if len(row["seeds"]) > 1 else ""
+    where = f"to the RMSE {way.rmse:.4f} of {row['target']}"
+    say(f"round {turn + 1}{which}: K = {track.n_factors}, {racer.name} {where}")
+    # Seeds differ, and runs do a little where threads share rows without locks: more epochs, stopped at the target.
+    last = n_epochs if racer.peer else 2 * n_epochs
+    at = tuple(e for e in racer.epochs if e <= last)
+    if racer.peer and len(racer.epochs) < max(racer.epochs):
+        at = (n_epochs,)
+    one = row["seeds"][number]
+    out = track.run(racer, row["settings"], "tune", at, way.rmse, one["seed"])
+    if out["status"] != "ok":
+        row["reason"] = out["reason"]
+        return
+    # A peer that falls short of its own best by a hair this time has still run its settings to their end.
+    end = out["points"][-1] if racer.peer else None
+    point = next((p for p in out["points"] if p["rmse"] <= way.rmse), end)
+    one["seconds"].append(point and point["seconds"])
+    one["rmse"].append((point or out["points"][-1])["rmse"])
+    if point:
+        row["seconds"].append(point["seconds"])
+        row["joules"].append(point.get("joules"))
 
 
 def soonest(tried: list[Json], rmse: float) -> tuple[Json, int] | None:
@@ -311,36 +350,9 @@ def ratios(times: list[Json]) -> Iterator[Json]:
             }
 
 
-def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
-    """The process's answer for one of our solvers: its points, until the validation RMSE is at or below ``until``."""
-    train, valid = worker.load_data(folder / order["data"])
-    config = Config(**order["config"])
-    engine = engine_for(config, "numba")
-    for _warm_up in (True, False):
-        points: list[Json] = []
-        began = time.perf_counter()
-        whole = engine.load(train, config)
-        state = engine.start(State(model.start(train, config)), whole, config)
-        spent = time.perf_counter() - began
-        for epoch in range(1, 2 if _warm_up else config.n_epochs + 1):
-            began = time.perf_counter()
-            for batch in engine.batches(whole, epoch, config):
-                state = engine.step(state, batch, config)
-            state = engine.next_epoch(state)
-            spent += time.perf_counter() - began
-            if epoch in order["epochs"]:
-                found = score(engine.export(state).params, valid, train.mean, engine.predict)
-                points.append({"epochs": epoch, "seconds": spent, "rmse": found.rmse, "mae": found.mae})
-                points[-1]["rmse_all"] = found.rmse_all
-                if found.rmse <= order["until"] or _risen(points):
-                    break
-    return {"status": "ok", "reason": None, "points": points}, {}
-
-
-def _risen(points: list[Json], patience: int = 4) -> bool:
-    """Whether the best of the points is so long ago that none better will come."""
-    best = min(range(len(points)), key=lambda k: float(points[k]["rmse"]))
-    return len(points) - 1 - best >= patience
+def in_range(ends: list[float | None] | None) -> str:
+    """The least and the most seconds over several seeds; empty of one."""
+    return "" if ends is None else "–".join("∞" if end is None else f"{end:.2f}" for end in ends)
 
 
 def summary(outcome: Json) -> list[str]:
@@ -357,18 +369,18 @@ def summary(outcome: Json) -> list[str]:
             f"{in_words(best['settings'])}, {best['epochs']} epochs"
         )
     found = {(r["system"], r["target"], r["n_factors"]): r["ratio"] for r in outcome["ratios"]}
-    out += ["", f"{'K':>4}  {'system':18}{'target of':>10}{'seconds':>9}   over the peer's"]
+    out += ["", f"{'K':>4}  {'system':18}{'target of':>10}{'seconds':>9}   {'range':11}   over the peer's"]
     for one in outcome["times"]:
         begin = f"{one['n_factors']:4}  {one['system']:18}{one['target']:>10}"
         if one["median_s"] is None:
             out.append(f"{begin}   {one['reason']}")
             continue
         ratio = found.get((one["system"], one["target"], one["n_factors"]))
-        out.append(f"{begin}{one['median_s']:9.2f}   {'' if ratio is None else f'{ratio:.2f}'}".rstrip())
+        spread = in_range(one.get("range_s"))
+        out.append(f"{begin}{one['median_s']:9.2f}   {spread:11}   {'' if ratio is None else f'{ratio:.2f}'}".rstrip())
+    if outcome.get("seeds", 1) > 2:
+        out.append(f"medians and ranges over {outcome['seeds']} seeds without the best and the worst")
+    out += outcome.get("notes", [])
     baselines = ", ".join(f"{kind} {rmse:.4f}" for kind, rmse in outcome["baselines"].items())
     out.append(f"test RMSE of predicting {baselines}")
     return out
-
-
-if __name__ == "__main__":
-    sys.exit(worker.main(sys.argv[1:], run_case))

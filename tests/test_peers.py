@@ -70,6 +70,7 @@ def test_every_peer_is_pinned_and_has_an_adapter_that_imports_without_it(peer: P
     for package in (*peer.first, *peer.packages):
         assert re.fullmatch(r"[a-z0-9-]+==[\w.]+", package)
     assert peer.data in ("ratings", "confidence")
+    assert peer.seeding in ("honoured", "one thread", "none")
     module = importlib.import_module(peer.adapter)
     made = next(x for x in vars(module).values() if isinstance(x, type) and getattr(x, "name", None) == peer.name)
     assert issubclass(made, adapter.Library)

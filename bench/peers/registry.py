@@ -36,6 +36,7 @@ class Peer:
         licence: an SPDX expression.
         method: the model and how it is fitted.
         data: ``ratings``, which it predicts, or ``confidence``: it ranks, and only its iterations are timed.
+        seeding: what a seed does: it is ``honoured``, it forces ``one thread``, or there is ``none``.
         start: settings to begin with (``lr``, ``reg`` and the adapter's own), used where a caller gives none.
         remarks: what must be known before its numbers are believed.
     """
@@ -51,6 +52,7 @@ class Peer:
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     data: str = "ratings"
+    seeding: str = "honoured"
     start: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -75,6 +77,7 @@ _ALL = (
         variables={"CFLAGS": AVX, "CXXFLAGS": AVX},
         licence="MIT AND BSD-3-Clause",
         method="P·Q by parallel SGD on blocks with a learning rate a row (AdaGrad), float32",
+        seeding="none",
         start={"lr": 0.1, "reg": 0.05},
         remarks=(
             "a wheel, or a build without these compiler flags, is scalar code and runs at half the speed or less; "
@@ -92,6 +95,7 @@ _ALL = (
         module="cornac",
         licence="Apache-2.0",
         method="μ + b + c + P·Q by SGD, Cython, float32",
+        seeding="one thread",
         start={"lr": 0.005, "reg": 0.06},
         remarks=(
             "a seed silently forces one thread",
