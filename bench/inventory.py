@@ -20,7 +20,7 @@ import numpy as np
 from bench import energy as counting
 from bench import machine
 from bench.peers import install, registry
-from mf_numpy import datasets
+from mf_numpy import datasets, netflix
 from mf_numpy.errors import DataError, counted
 from mf_numpy.sources import Source, locate
 
@@ -33,6 +33,8 @@ ROWS = {
     "ml-1m": (1_000_209,),
     "ml-10m": (10_000_054,),
     "ml-25m": (25_000_095,),
+    "ml-32m": (32_000_204,),
+    "netflix": (100_480_507,),
     "anime": (7_813_737, 520_609),
 }
 """Rows of each data set; of anime those of the full file, and of a sample of 5,000 users."""
@@ -208,15 +210,18 @@ def _folders(named: Path | None) -> Iterator[tuple[Path, str]]:
 def data_set(name: str, place: Path, where: str) -> Finding:
     """Whether what lies at a place has the rows of a data set."""
     try:
-        source = locate(place)
-        n = rows_of(source)
+        label, n = ("the prize's files", netflix.count(place)) if name == "netflix" else _counted(locate(place))
     except (DataError, OSError, ValueError) as error:
         return Finding(name, "warn", f"in {where}, but cannot be read: {type(error).__name__}", "fetch it again")
-    text = f"{n:,} rows of {source.label} in {where}"
+    text = f"{n:,} rows of {label} in {where}"
     if n in ROWS[name]:
         return Finding(name, "ok", text)
     wanted = " or ".join(f"{rows:,}" for rows in ROWS[name])
     return Finding(name, "warn", f"{text}, but it has {wanted}", "fetch it again, or give the file by its path")
+
+
+def _counted(source: Source) -> tuple[str, int]:
+    return source.label, rows_of(source)
 
 
 def rows_of(source: Source) -> int:

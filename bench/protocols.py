@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mf_numpy import Split, random_split
-from mf_numpy.datasets import REGISTRY, load, ml_100k_fold
+from mf_numpy.datasets import REGISTRY, load, ml_100k_fold, netflix_probe
 from mf_numpy.errors import choose
 from mf_numpy.planted import ANIME_FULL, PlantedConfig, planted
 
@@ -51,6 +51,10 @@ def _official(k: int) -> Fold:
     return Fold(ml_100k_fold(k + 1))
 
 
+def _probe(k: int) -> Fold:
+    return Fold(netflix_probe())
+
+
 def _random(name: str, k: int) -> Fold:
     return Fold(random_split(load(name), valid=0.1, seed=k))
 
@@ -89,6 +93,14 @@ _ALL = (
     ),
     _ninety_ten("ml-10m", 1),
     _ninety_ten("ml-25m", 1),
+    _ninety_ten("ml-32m", 1),
+    Protocol(
+        name="netflix-probe",
+        about="the Netflix Prize; its probe, which came with it, is the test",
+        scale=REGISTRY["netflix"].scale,
+        folds=1,
+        fold=_probe,
+    ),
     Protocol(
         name="planted-small",
         about="24,000 drawn ratings, to try a suite in seconds; 10 % drawn as the test, twice",

@@ -38,7 +38,7 @@ SMOKE_DATA = PlantedConfig(n_users=300, n_items=200, n_ratings=24_000, n_factors
 """The small set of the smoke suite."""
 
 SPLIT = {"kind": "random", "valid": 0.2, "seed": 0}
-NAMED = ("planted", "planted-anime", "anime", "ml-100k", "ml-1m", "ml-10m", "ml-25m")
+NAMED = ("planted", "planted-anime", "anime", "ml-100k", "ml-1m", "ml-10m", "ml-25m", "ml-32m", "netflix")
 
 Say = Callable[[str], None]
 

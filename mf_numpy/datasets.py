@@ -7,11 +7,12 @@ MF_DATA names, then in the per-user cache (``$XDG_CACHE_HOME/mf``, or ``~/.cache
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mf_numpy import netflix
 from mf_numpy.errors import ConfigError, DataError, nearest
 from mf_numpy.planted import planted
 from mf_numpy.ratings import Ratings
@@ -32,6 +33,7 @@ class DataSet:
         md5: checksum of the archive.
         scale: smallest and largest rating.
         by_hand: how to get it where there is no `url`.
+        reader: what reads its folder, where that is not `mf_numpy.readers.read_ratings`.
     """
 
     about: str
@@ -39,6 +41,7 @@ class DataSet:
     md5: str | None = None
     scale: tuple[float, float] | None = None
     by_hand: str = ""
+    reader: Callable[[Path], Ratings] | None = None
 
 
 REGISTRY = {
@@ -76,6 +79,21 @@ REGISTRY = {
         md5="6b51fb2759a8657d3bfcbfc42b592ada",
         scale=(0.5, 5.0),
     ),
+    "ml-32m": DataSet(
+        about="MovieLens 32M, 0.5 to 5",
+        url=f"{_MOVIELENS}/ml-32m.zip",
+        md5="d472be332d4daa821edc399621853b57",
+        scale=(0.5, 5.0),
+    ),
+    "netflix": DataSet(
+        about="Netflix Prize, 1 to 5, with its probe",
+        scale=netflix.SCALE,
+        by_hand=(
+            "its licence forbids passing it on, so put training_set (or combined_data_1.txt and so on) and probe.txt "
+            "of a copy of your own into"
+        ),
+        reader=netflix.read,
+    ),
 }
 
 
@@ -93,7 +111,7 @@ def load(name_or_path: str | Path, *, download: bool = False, **options: Any) ->
 
     Raises:
         DataError: an unknown name, a data set that is not here, or a table that cannot be used.
-        ConfigError: reading options for the planted data set.
+        ConfigError: reading options for a data set that takes none.
     """
     given = {key: value for key, value in options.items() if value is not None}
     name = str(name_or_path)
@@ -111,7 +129,13 @@ def load(name_or_path: str | Path, *, download: bool = False, **options: Any) ->
         every = drawn.ratings
         floor = drawn.noise_floor(every.users, every.items, every.values)
         return replace(every, notes={**every.notes, "name": name, "noise_floor": floor})
-    ratings = read_ratings(_find(name, download), **{"scale": REGISTRY[name].scale, **given})
+    known = REGISTRY[name]
+    if known.reader is not None:
+        if given:
+            raise ConfigError(f"the data set {name!r} is read in one way only: leave out {', '.join(given)}")
+        ratings = known.reader(_place(name, download))
+    else:
+        ratings = read_ratings(_find(name, download), **{"scale": known.scale, **given})
     return replace(ratings, notes={**ratings.notes, "name": name})
 
 
@@ -129,6 +153,15 @@ def ml_100k_fold(k: int, *, download: bool = False) -> Split:
     if base is None or test is None:
         raise DataError(f"there is no u{k}.base with u{k}.test beside {whole.label}; unpack the whole archive there")
     return official_split(base, test)
+
+
+def netflix_probe() -> Split:
+    """The Netflix Prize's own split: its probe is held out, all other ratings are trained on.
+
+    Raises:
+        DataError: files that are not here, or cannot be used.
+    """
+    return netflix.probe(_place("netflix", download=False))
 
 
 def official_split(base: str | Path | Source, test: str | Path | Source) -> Split:
@@ -160,9 +193,14 @@ def cache_dir() -> Path:
 
 
 def _find(name: str, download: bool) -> Source:
+    return locate(_place(name, download))
+
+
+def _place(name: str, download: bool) -> Path:
+    """The folder or archive of a named data set."""
     for place in _places(name):
         if place.exists():
-            return locate(place)
+            return place
     known = REGISTRY[name]
     folder = find_data_dir() or cache_dir()
     if known.url is None:
@@ -172,7 +210,7 @@ def _find(name: str, download: bool) -> Source:
             f"the data set {name!r} is not here; pass download=True to fetch {known.url}, "
             f"or put that file at {folder / name}.zip"
         )
-    return locate(_fetch(name, known))
+    return _fetch(name, known)
 
 
 def _places(name: str) -> Iterator[Path]:

@@ -155,6 +155,25 @@ def test_a_split_in_two_files(tmp_path: Path) -> None:
     assert split.valid.items.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("name", ["ml-10m", "ml-25m", "ml-32m"])
+def test_large_tables_of_movielens_are_asked_for_at_their_own_address(no_data: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"fetch https://files.grouplens.org/datasets/movielens/{name}.zip, or put"):
+        load(name)
+    sums = [known.md5 for known in REGISTRY.values() if known.md5]
+    assert len(set(sums)) == len(sums)
+    # Two ratings in the form that its archive has.
+    folder = cache_dir() / name
+    folder.mkdir(parents=True)
+    if name == "ml-10m":
+        (folder / "ratings.dat").write_text("1::122::5::838985046\n2::122::0.5::838983525\n")
+    else:
+        (folder / "movies.csv").write_text("movieId,title,genres\n122,Boomerang (1992),Comedy|Romance\n")
+        (folder / "ratings.csv").write_text(
+            "userId,movieId,rating,timestamp\n1,122,5.0,838985046\n2,122,0.5,838983525\n"
+        )
+    assert load(name).values.tolist() == [5.0, 0.5]
+
+
 def test_every_data_set_can_be_got_somehow() -> None:
     for name, known in REGISTRY.items():
         assert name == "planted" or known.by_hand or (known.url and known.md5)
