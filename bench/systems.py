@@ -87,6 +87,12 @@ THEIRS = (
         peer="cornac",
     ),
     System(
+        "Cornac torch",
+        grid_of(n_factors=(16,), lr=(0.01,), reg=(0.03, 0.05, 0.07)),
+        (10, 20, 40),
+        peer="cornac-torch",
+    ),
+    System(
         "cmfrec ALS",
         grid_of(n_factors=(16, 64), reg=(5.0, 10.0, 15.0)),
         (5, 10, 20),

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from bench import energy
-from bench.peers import adapter, adapter_cmfrec, adapter_lenskit, adapter_pyspark, adapter_surprise
+from bench.peers import (
+    adapter,
+    adapter_cmfrec,
+    adapter_cornac_torch,
+    adapter_lenskit,
+    adapter_pyspark,
+    adapter_surprise,
+)
 from bench.peers.adapter import Order, RefusedError
 from bench.peers.adapter_post import Post
 from bench.peers.adapter_torch_loop import TorchLoop
@@ -117,6 +124,11 @@ def test_the_torch_loop_learns() -> None:
         (adapter_surprise.Surprise, {"method": "svdpp", "biased": False}, "svdpp has biases always"),
         (adapter_lenskit.LensKit, {"method": "sgd"}, "method is 'sgd', but must be one of als, funksvd"),
         (adapter_cmfrec.Cmfrec, {"method": "sgd"}, "method is 'sgd', but must be one of als, lbfgs"),
+        (
+            adapter_cornac_torch.CornacTorch,
+            {"optimizer": "adamw"},
+            "optimizer is 'adamw', but must be one of sgd, adam",
+        ),
         (Post, {"step": 1}, "extra has step, but this adapter knows momentum, steps"),
     ],
 )

@@ -24,7 +24,10 @@ def installed(name: str) -> Peer:
     return peer
 
 
-SLOW: dict[str, dict[str, Any]] = {"fastai": {"lr": 0.01, "extra": {"batch_size": 512}}}
+SLOW: dict[str, dict[str, Any]] = {
+    "fastai": {"lr": 0.01, "extra": {"batch_size": 512}},
+    "cornac-torch": {},
+}
 """Peers whose batches are so slow that they are tried once alone, and what makes that short enough."""
 
 OF_MOVIELENS: dict[str, dict[str, Any]] = {"post": {"n_factors": 8, "lr": 100.0, "reg": 5e-5}}

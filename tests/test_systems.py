@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 
 from bench.peers import registry
@@ -46,6 +50,18 @@ def test_every_peer_that_predicts_ratings_is_compared() -> None:
     assert {system.peer for system in THEIRS} == {
         name for name, peer in registry.PEERS.items() if peer.data == "ratings"
     }
+
+
+@pytest.mark.parametrize("peer", registry.PEERS.values(), ids=lambda peer: peer.name)
+def test_every_method_of_a_peer_is_a_system_or_says_why_not(peer: registry.Peer) -> None:
+    if peer.data == "confidence":
+        assert any("another objective; no RMSE" in remark for remark in peer.remarks)
+        return
+    source = Path(importlib.import_module(peer.adapter).__file__ or "").read_text(encoding="utf-8")
+    found = re.search(r'one_of\("method", \(([^)]*)\)\)', source)
+    methods = re.findall(r'"(\w+)"', found[1]) if found else [""]
+    compared = {system.extra.get("method", methods[0]) for system in THEIRS if system.peer == peer.name}
+    assert compared == set(methods)
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:

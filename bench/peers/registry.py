@@ -102,7 +102,24 @@ _ALL = (
             "asked for as many threads as there are cores, or more, it takes all cores",
             "it walks through the table as it lies, so the adapter shuffles it once (extra shuffle)",
             "threads share rows without locks: on few items two threads can be slower than one",
-            "its other back end needs torch, which it does not bring; it is left out",
+            "its other back end needs torch, which it does not bring: a peer of its own, cornac-torch",
+        ),
+    ),
+    Peer(
+        name="cornac-torch",
+        version="3.0.1",
+        distribution="cornac",
+        module="cornac",
+        first=TORCH,
+        licence="Apache-2.0",
+        method="μ + b + c + P·Q by PyTorch on mini-batches of 256, SGD without momentum, float32",
+        start={"lr": 0.005, "reg": 0.02},
+        remarks=(
+            "the squared errors of a batch are summed, not averaged, so η is of a rating and suits any batch size",
+            "λ is torch's weight decay, which every step adds to the gradient of every row, in the batch or not: the "
+            "best one depends on the batch (extra batch_size)",
+            "other optimisers by extra optimizer; a fit cannot be taken up again, so each number of epochs is one",
+            "it takes a GPU where it sees one; the adapter hides it",
         ),
     ),
     Peer(
