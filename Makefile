@@ -1,13 +1,13 @@
 # make bench [DATA=anime|ml-100k|ml-1m|PATH]   install once, then the comparison and its report
 # make test                                    install once, then the tests
 # make rungs                                   measure the ladder of the derivation; wants a quiet machine
-# make figures                                 draw the figures of README and derivation from that
+# make figures [ARGS=--check]                  draw the documents' figures and fill in their tables from bench/results
+# make docs [ARGS=--check]                     the same without drawing: tables, and blocks that two languages share
 # make roofline [ARGS='--data planted-anime']  how near each kernel comes to this machine's limit
 # make speed, make race [ARGS='--data ml-1m']  our solvers beside the installed peers: an epoch, and the way to an RMSE
 # make paths [ARGS='--data ml-1m']             an iteration of every path of mf_torch, beside the Numba backend
 # make scaling                                 how time and memory grow with the ratings, with K and with the threads
 # make doctor                                  what would make timings wrong just now, and how to mend it
-# make docs [ARGS=--check]                     fill in tables, figures and shared blocks of the documents
 # make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
 # make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
 PYTHON ?= python3

@@ -5,15 +5,13 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bench import accuracy, result
-from bench.machine import ROOT
+from bench import accuracy, committed, result
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
 
 Json = dict[str, Any]
 
-RESULTS = ROOT / "bench" / "results"
 DATA = {
     "ml-100k-official-5": ("MovieLens 100K, u1–u5", "MovieLens 100K，u1–u5"),
     "ml-1m-90-10": ("MovieLens 1M, 90/10", "MovieLens 1M，90/10"),
@@ -26,7 +24,7 @@ SHOWN = 9
 
 def accuracies(of: Source) -> tuple[Cells, str]:
     """Test RMSE of each system's best method, the best systems first, and the seconds of a fit."""
-    paths = {name: RESULTS / f"accuracy-{name}.json" for name in DATA}
+    paths = {name: committed.path(f"accuracy-{name}.json") for name in DATA}
     found = {
         name: result.load(path, accuracy.SCHEMA, accuracy.VERSION) for name, path in paths.items() if path.exists()
     }

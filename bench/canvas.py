@@ -5,9 +5,10 @@ The same input gives the same SVG: ids are salted by the name, nothing is dated.
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from matplotlib.figure import Figure
 from bench.result import write_atomically
 
 Json = dict[str, Any]
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 
 WIDTH = 5.6
 """Inches; at 10 pt this is 13 px of text in 540 px, and still 9 px on a phone."""
@@ -112,6 +116,45 @@ def write(outcome: Json, folder: Path) -> list[Path]:
             write_atomically(path, svg(name, theme, outcome))
             paths.append(path)
     return paths
+
+
+def stale(outcome: Json, folder: Path) -> Iterator[str]:
+    """Every committed figure that the code draws otherwise today, with what to do.
+
+    One that another matplotlib drew, whose layout may be another, is left alone.
+    """
+    for name in DRAWINGS:
+        for theme in THEMES:
+            path = folder / f"{name}-{theme.name}.svg"
+            if not path.exists():
+                yield f"{path.name}: is missing; run make figures"
+            elif drawn_here(text := path.read_text(encoding="utf-8")) and not same(text, svg(name, theme, outcome)):
+                yield f"{path.name}: is stale; run make figures"
+
+
+def drawn_here(svg: str) -> bool:
+    """Whether the matplotlib that is installed drew an SVG file."""
+    found = re.search(r"Matplotlib v([\w.]+)", svg)
+    return found is None or found[1] == importlib.metadata.version("matplotlib")
+
+
+def same(old: str, new: str) -> bool:
+    """Whether two SVG files show the same; the last digits of a coordinate may be another machine's."""
+    (text, numbers), (other, others) = _skeleton(old), _skeleton(new)
+    # Points.
+    return text == other and all(abs(a - b) <= 0.05 + 1e-3 * abs(b) for a, b in zip(numbers, others, strict=True))
+
+
+def _skeleton(svg: str) -> tuple[str, list[float]]:
+    """An SVG without its numbers, ids named by the order in which they first appear; and the numbers."""
+    order: dict[str, str] = {}
+    for name in re.findall(r'\bid="([^"]*)"', svg):
+        order.setdefault(name, f"id{'abcdefghij'[len(order) % 10] * (1 + len(order) // 10)}")
+    svg = re.sub(r'(\bid="|"#|url\(#)([^")]*)', lambda m: m[1] + order.get(m[2], m[2]), svg)
+    # Colours and entities are words, whatever digits they hold.
+    colours = iter(_COLOUR.findall(svg))
+    text = _NUMBER.sub("0", _COLOUR.sub("COLOUR", svg)) + "".join(colours)
+    return text, [float(number) for number in _NUMBER.findall(_COLOUR.sub("COLOUR", svg))]
 
 
 def _figure(draw: Draw, theme: Theme, outcome: Json, height: float) -> Figure:

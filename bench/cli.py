@@ -125,12 +125,15 @@ def rungs(
     rounds: Annotated[int, Parameter(help="fresh processes for each case")] = 3,
     epochs: Annotated[int, Parameter(help="timed iterations in each process")] = 6,
     only: Annotated[str, Parameter(help="comma-separated parts of rows, lines, quality; the rest is kept")] = "",
-    out: Annotated[Path | None, Parameter(help="the result; by default the committed one", show_default=False)] = None,
+    out: Annotated[
+        Path | None, Parameter(help="the result; by default this machine's committed one", show_default=False)
+    ] = None,
 ) -> int:
     """Measure the rungs of the derivation, each against the one below, the machine's lines and what each idea gains."""
+    from bench import committed
     from bench import rungs as measured
 
-    path = out or measured.PATH
+    path = out or committed.here("rungs.json")
     outcome = measured.run_rungs(
         rounds=rounds,
         epochs=epochs,
@@ -149,15 +152,28 @@ def rungs(
 @app.command
 def figures(
     *,
+    check: Annotated[bool, Parameter(help="write nothing; exit 1 and name what is stale")] = False,
     source: Annotated[Path | None, Parameter(help="a result of rungs", show_default=False)] = None,
-    out: Annotated[Path | None, Parameter(help="the folder; by default docs/figures", show_default=False)] = None,
+    out: Annotated[
+        Path | None, Parameter(help="a folder for the figures alone; by default docs/figures", show_default=False)
+    ] = None,
 ) -> int:
-    """Draw every figure of README and derivation for light and for dark pages."""
-    from bench import docs, drawings, rungs
+    """Draw every figure of the documents for light and for dark pages, and fill in their tables: all that is measured.
 
-    for path in drawings.write(rungs.load(source or rungs.PATH), out or docs.FIGURES):
-        Console(highlight=False).print(str(path), soft_wrap=True, markup=False)
-    return 0
+    Figures that another matplotlib drew are not checked.
+    """
+    from bench import canvas, drawings, rungs
+    from bench import docs as documents
+
+    outcome, paths = rungs.load(source), documents.documents() if out is None else []
+    folder = out or documents.FIGURES
+    if check:
+        lines = [*canvas.stale(outcome, folder), *documents.stale(outcome, paths)]
+    else:
+        lines = [str(path) for path in (*drawings.write(outcome, folder), *documents.update(outcome, paths))]
+    for line in lines:
+        Console(highlight=False).print(line, soft_wrap=True, markup=False)
+    return 1 if check and lines else 0
 
 
 @app.command

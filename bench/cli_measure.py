@@ -259,11 +259,11 @@ def links(
     processes: Annotated[str, Parameter(help="comma-separated divisors of 6")] = "1,2,3",
     out: Annotated[
         Path | None,
-        Parameter(name=("--out", "-o"), help="the result; by default the committed one", show_default=False),
+        Parameter(name=("--out", "-o"), help="the result; by default this machine's committed one", show_default=False),
     ] = None,
 ) -> int:
     """Count what an iteration on several processes sends, with Q on each, going round, and by DTensor."""
-    from bench import kernels
+    from bench import committed, kernels
     from bench import links as between
 
     outcome = between.measure(
@@ -272,4 +272,4 @@ def links(
         processes=kernels.numbers(processes, "processes"),
         say=say(),
     )
-    return kept(outcome, out or between.PATH, between.summary(outcome))
+    return kept(outcome, out or committed.here("links.json"), between.summary(outcome))

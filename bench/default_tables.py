@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench import defaults, result
-from bench.machine import ROOT
+from bench import committed, defaults, result
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
 
 Json = dict[str, Any]
 
-PATH = ROOT / "bench" / "results" / "defaults.json"
 DATA = {
     "ml-100k": ("MovieLens 100K", "MovieLens 100K"),
     "ml-1m": ("MovieLens 1M", "MovieLens 1M"),
@@ -36,7 +34,7 @@ def penalties(of: Source) -> tuple[Cells, str]:
 
 
 def _table(of: Source, wanted: Any) -> tuple[Cells, str]:
-    outcome = result.load(PATH, defaults.SCHEMA, defaults.VERSION)
+    outcome = result.load(committed.path("defaults.json"), defaults.SCHEMA, defaults.VERSION)
     names = [problem["data"] for problem in outcome["problems"]]
     cells = [[of.say("default", "默认值"), *(DATA[name][of.lang == "zh"] for name in names)]]
     lines: dict[str, dict[str, str]] = {}

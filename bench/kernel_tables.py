@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench import instructions, result, sweep
-from bench.machine import ROOT
+from bench import committed, instructions, result, sweep
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
 
 Json = dict[str, Any]
 
-RESULTS = ROOT / "bench" / "results"
-
 
 def executed(of: Source) -> tuple[Cells, str]:
     """Instructions, reads, writes and misses of each kernel for a rating."""
-    outcome = result.load(RESULTS / "instructions.json", instructions.SCHEMA, instructions.VERSION)
+    outcome = result.load(committed.path("instructions.json"), instructions.SCHEMA, instructions.VERSION)
     factors = sorted({row["n_factors"] for row in outcome["rows"]})
     numbers = ", ".join(map(str, factors))
     head = [
@@ -45,7 +42,7 @@ def executed(of: Source) -> tuple[Cells, str]:
 
 def constants(of: Source) -> tuple[Cells, str]:
     """What each constant is, and the kernel's speed with other values of it over that with this one."""
-    outcome = result.load(RESULTS / "sweep.json", sweep.SCHEMA, sweep.VERSION)
+    outcome = result.load(committed.path("sweep.json"), sweep.SCHEMA, sweep.VERSION)
     threads = max(row["threads"] for row in outcome["rows"])
     factors = sorted({row["n_factors"] for row in outcome["rows"]})
     head = [of.say("constant", "常数"), of.say("chosen", "取值"), *(f"K = {k}" for k in factors)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import links, result
+from bench import committed, links, result
 from bench.cost import spread
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MEMORY_SPEED, LINK_SPEED = 3.35e12, 50e9
 
 def sent(of: Source) -> tuple[Cells, str]:
     """Bytes and time of an iteration by form and number of processes."""
-    outcome = result.load(links.PATH, links.SCHEMA, links.VERSION)
+    outcome = result.load(committed.path("links.json"), links.SCHEMA, links.VERSION)
     problem = outcome["problem"]
     head = ["Q, processes", "a process sends, MB", "loopback, all, MB", "rows of Q a process keeps", "ms"]
     cells = [

@@ -43,7 +43,6 @@ from mf_torch.distributed.start import start
 from mf_torch.distributed.step import Stepper
 
 SCHEMA, VERSION = "mf-links", 1
-PATH = machine.ROOT / "bench" / "results" / "links.json"
 FORMS = ("replicated", "ring", "dtensor")
 PARTS = 6
 TIME_LIMIT = 300.0

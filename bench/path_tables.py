@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench import cuda, operators, paths, result
-from bench.machine import ROOT
+from bench import committed, cuda, operators, paths, result
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
 
 Json = dict[str, Any]
 
-RESULTS = ROOT / "bench" / "results"
 DATA = {"ml-100k": "MovieLens 100K", "ml-1m": "MovieLens 1M", "planted-anime": "planted"}
 NAMES = {"numba": "`mf_numpy`, Numba"}
 
 
 def _paths() -> dict[str, Json]:
     """The committed results of `bench.paths`, by data set."""
-    files = {name: RESULTS / f"paths-{name}.json" for name in DATA}
+    files = {name: committed.path(f"paths-{name}.json") for name in DATA}
     return {name: result.load(path, paths.SCHEMA, paths.VERSION) for name, path in files.items() if path.exists()}
 
 
 def _cuda() -> list[Json]:
-    """The committed results of `bench.cuda`."""
-    return [result.load(path, cuda.SCHEMA, cuda.VERSION) for path in sorted(RESULTS.glob("cuda-*.json"))]
+    """The committed results of `bench.cuda`, of every machine."""
+    return [result.load(path, cuda.SCHEMA, cuda.VERSION) for path in committed.everywhere("cuda*.json")]
 
 
 def speeds(of: Source) -> tuple[Cells, str]:

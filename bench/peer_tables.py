@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench import race, race_seeds, result, scaling, speed
-from bench.machine import ROOT
+from bench import committed, race, race_seeds, result, scaling, speed
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
 
 Json = dict[str, Any]
 
-RESULTS = ROOT / "bench" / "results"
 DATA = {"ml-100k": "MovieLens 100K", "ml-1m": "MovieLens 1M", "planted-anime": "planted"}
 CONTESTS = {
     "gradient": ("full-batch iteration", "全批量迭代"),
@@ -25,7 +23,7 @@ CONTESTS = {
 
 def _all(schema: str, version: int, prefix: str) -> dict[str, Json]:
     """The committed results of a kind, by data set."""
-    paths = {name: RESULTS / f"{prefix}-{name}.json" for name in DATA}
+    paths = {name: committed.path(f"{prefix}-{name}.json") for name in DATA}
     return {name: result.load(path, schema, version) for name, path in paths.items() if path.exists()}
 
 
@@ -77,7 +75,7 @@ def _beside(of: Source, rows: list[Json], contest: str, n_factors: int) -> str:
 def races(of: Source) -> tuple[Cells, str]:
     """Final RMSE of every system, and seconds to the best of each peer; a line for each data set and K."""
     # A value of K that takes an hour has a run, and a file, of its own.
-    paths = [(name, path) for name in DATA for path in sorted(RESULTS.glob(f"race-{name}*.json"))]
+    paths = [(name, path) for name in DATA for path in committed.paths(f"race-{name}*.json")]
     found = [(name, result.load(path, race.SCHEMA, race.VERSION)) for name, path in paths]
     systems = list(dict.fromkeys(row["system"] for _, outcome in found for row in outcome["rows"]))
     cells = [[of.say("data, K", "数据，K"), *systems]]
@@ -131,7 +129,7 @@ def _seeds(of: Source, outcomes: list[Json]) -> Iterator[str]:
 
 def growth(of: Source) -> tuple[Cells, str]:
     """Exponents of time in N and in K, gain of threads, and memory a rating."""
-    outcome = result.load(RESULTS / "scaling.json", scaling.SCHEMA, scaling.VERSION)
+    outcome = result.load(committed.path("scaling.json"), scaling.SCHEMA, scaling.VERSION)
     most = max(row["threads"] for row in outcome["rows"])
     largest = max(row["n_ratings"] for row in outcome["rows"])
     cells = [

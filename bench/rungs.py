@@ -1,6 +1,6 @@
 """The rungs of the derivation, each timed against the one below, with the machine's lines and what each idea gains.
 
-``python -m bench rungs`` writes ``bench/results/rungs.json``, version 1:
+``python -m bench rungs`` writes ``rungs.json`` of this machine's committed results, version 1:
     schema, schema_version, created, ok, git, code, machine, gpu, packages, environment, data
     problems {K8|K8-slice|K64|…|fill-5|fill-1: {config, n_ratings, n_users, n_items, float64_drift}}
     rows [as in `bench.result`, with n_threads and rounds [{samples_ms, others_busy_cores}]; without history]
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import judge, machine, quality, result, worker
+from bench import committed, judge, machine, quality, result, worker
 from bench.cases import PRESETS, Case, as_holdout, full_config, learning_rate, slice_config, sliced, snapshots
 from bench.judge import Problem
 from bench.launch import Json, Launch, in_fresh_process
@@ -32,7 +32,6 @@ from mf_numpy.planted import DEFAULT, PlantedConfig, planted
 
 SCHEMA = "mf-rungs"
 VERSION = 1
-PATH = Path(__file__).resolve().parent / "results" / "rungs.json"
 
 FACTORS = (8, 64)
 SLICE_RATINGS = 2_000
@@ -153,16 +152,16 @@ def run_rungs(
     return cleaned
 
 
-def load(path: Path = PATH) -> Json:
-    """The committed result.
+def load(path: Path | None = None) -> Json:
+    """A result; by default the one that the documents show.
 
     Raises:
         FileFormatError: not such a file, or of another version.
     """
-    return result.load(path, SCHEMA, VERSION)
+    return result.load(path or committed.path("rungs.json"), SCHEMA, VERSION)
 
 
-def write(outcome: Json, path: Path = PATH) -> None:
+def write(outcome: Json, path: Path) -> None:
     """Write the result in one step."""
     result.write_atomically(path, result.to_text(outcome))
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench import accuracy_tables, default_tables, kernel_tables, link_tables, path_tables, peer_tables, result
+from bench import (
+    accuracy_tables,
+    committed,
+    default_tables,
+    kernel_tables,
+    link_tables,
+    path_tables,
+    peer_tables,
+    quality_tables,
+    result,
+)
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
-from mf_numpy.recipes import RECIPES
 
 Json = dict[str, Any]
 Cells = list[list[str]]
@@ -27,24 +37,6 @@ RUNGS: Mapping[str, Text] = {
     "numba_float32": ("Numba, {threads} threads, float32", "Numba，{threads} 线程，float32"),
     "torch": ("torch autograd, CPU, float32", "torch 自动求导，CPU，float32"),
     "cuda": ("torch autograd, CUDA, float32", "torch 自动求导，CUDA，float32"),
-}
-FORMS: Mapping[str, Text] = {
-    "gradient_descent": ("none", "无"),
-    "ema": ("the post's average (Eq. 12)", "原博文的滑动平均（式 12）"),
-    "heavy_ball": ("heavy ball (Eq. 13)", "重球法（式 13）"),
-    "nesterov": ("Nesterov (Eq. 14)", "Nesterov（式 14）"),
-}
-STARTS: Mapping[str, Text] = {
-    "uniform": ("U(0, 11/K), the post's", "U(0, 11/K)，原博文"),
-    "mean": ("U(0, 2√(μ/K)), `mean`", "U(0, 2√(μ/K))，`mean`"),
-    "normal": ("N(0, 0.1²)", "N(0, 0.1²)"),
-}
-ENDS: Mapping[str, Text] = {
-    "mean": ("the mean", "均值"),
-    "bias-only": ("mean and biases alone", "只有均值与偏置"),
-    "post": ("recipe `post`", "配方 `post`"),
-    "biased": ("recipe `biased`, K = 64", "配方 `biased`，K = 64"),
-    "floor": ("noise floor, the truth itself", "噪声下限，即真值本身"),
 }
 
 
@@ -83,6 +75,12 @@ class Source:
         found: Json = self.outcome["quality"][name]
         return found
 
+    def held(self, cores: float | None, english: str, chinese: str) -> str:
+        """A sentence on what others held while all threads measured something that is no row, or nothing."""
+        row = {"timing": True, "n_threads": self.threads, "others_busy_cores": cores}
+        words = self.say(f"Other programs disturbed {english}.", f"{chinese}受其他程序干扰。")
+        return words * result.disturbed(self.outcome, row)
+
 
 def render(name: str, outcome: Json, lang: str) -> str:
     """The Markdown of a table and of the sentences under it.
@@ -92,14 +90,26 @@ def render(name: str, outcome: Json, lang: str) -> str:
         outcome: what `bench.rungs` wrote.
         lang: ``en`` or ``zh``.
     """
-    cells, note = TABLES[name](Source(outcome, lang))
+    of = Source(outcome, lang)
+    cells, note = TABLES[name](of)
     if not cells:  # nothing is measured yet, and the note says so
         return note
     head, *body = cells
     # The first column holds names, the others numbers.
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     text = "\n".join(("| " + " | ".join(line) + " |").replace("|  |", "| |") for line in lines)
+    note = of.notes(note, _command(of, MEASURED_IN[name]) if name in MEASURED_IN else "")
     return text + (f"\n\n{note}" if note else "")
+
+
+def _command(of: Source, pattern: str) -> str:
+    """A sentence with the command that measured the committed results whose names fit."""
+    found = committed.everywhere(pattern) if pattern.startswith("cuda") else committed.paths(pattern)
+    outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+    command = f"`python -m bench {committed.COMMANDS[outcomes[0]['schema']]}`"
+    names = list(dict.fromkeys(name for name in map(committed.data, outcomes) if name))
+    which = of.say(f", `--data` {', '.join(names)}", f"，`--data` 为 {'、'.join(names)}") * bool(names)
+    return of.say(f"By {command}{which}.", f"由 {command} 测得{which}。")
 
 
 def ladder(of: Source) -> tuple[Cells, str]:
@@ -149,107 +159,6 @@ def fill(of: Source) -> tuple[Cells, str]:
     return cells, of.notes(same, _where(of), _disturbed(of, seen))
 
 
-def biases(of: Source) -> tuple[Cells, str]:
-    cells = [[of.say("model", "模型"), "K", "RMSE", of.say("iterations", "迭代次数")]]
-    for row in of.quality("biases")["rows"]:
-        name = of.say("p·q alone", "只有 p·q") if row["model"] == "plain" else "μ + b + c + p·q"
-        cells.append([name, str(row["n_factors"]), f"{row['rmse']:.3f}", f"{row['iterations']:,}"])
-    cells.append([of.say(*ENDS["floor"]), "", f"{_floor(of):.3f}", ""])
-    return cells, of.say(
-        "Validation RMSE at the minimum, and iterations until it is within 0.001 of that.",
-        "最小值处的验证 RMSE，以及与之相差不超过 0.001 所需的迭代次数。",
-    )
-
-
-def penalty(of: Source) -> tuple[Cells, str]:
-    entry = of.quality("penalty")
-    few, many = (f"{entry[name]:.0f}" for name in ("few", "many"))
-    head = [of.say("penalty", "惩罚项"), "λ", "RMSE", of.say(f"users with ≤ {few} ratings", f"评分 ≤ {few} 条的用户")]
-    cells = [[*head, of.say(f"users with ≥ {many}", f"评分 ≥ {many} 条的用户")]]
-    for row in entry["rows"]:
-        post = row["penalty"] == "total" and row["reg"] == RECIPES["post"].config.reg
-        if not row["best"] and not post:
-            continue
-        name = f"`{row['penalty']}`" + of.say(", best λ of five", "，五个 λ 中最好的") * row["best"]
-        name += of.say(", the post's λ", "，原博文的 λ") * (post and not row["best"])
-        errors = [f"{row[key]:.3f}" for key in ("rmse", "rmse_few", "rmse_many")]
-        cells.append([name, f"{row['reg']:g}", *errors])
-    return cells, of.say(
-        f"Validation RMSE, biased model, K = {entry['n_factors']}.",
-        f"验证 RMSE，带偏置的模型，K = {entry['n_factors']}。",
-    )
-
-
-def momentum(of: Source) -> tuple[Cells, str]:
-    entry = of.quality("momentum")
-    head = [of.say("momentum, β = 0.9", "动量，β = 0.9"), of.say("same effective step 1/L", "有效步长同为 1/L")]
-    head += [of.say("at the best η", "最好的 η 下"), of.say("that η / bound (Eq. 21)", "该 η / 上界（式 21）")]
-    cells = [[*head, of.say("diverged at", "发散于")]]
-    for row in entry["rows"]:
-        lost = [f"{tried['share']:g}" for tried in row["tried"] if tried["iterations"] is None]
-        best = [_count(row["best"]), "–" if row["best_share"] is None else f"{row['best_share']:g}"]
-        cells.append([of.say(*FORMS[row["form"]]), _count(row["equal_step"]), *best, ", ".join(lost) or "–"])
-    return cells, of.say(
-        "Iterations until J is within 0.001 of its minimum, for η chosen of five shares of the bound.",
-        "J 与最小值相差不超过 0.001 所需的迭代次数；η 取上界的五种比例之一。",
-    )
-
-
-def batches(of: Source) -> tuple[Cells, str]:
-    entry = of.quality("batches")
-    head = [
-        of.say("ratings a batch", "每批评分数"),
-        of.say("updates an epoch", "每轮更新次数"),
-        of.say("best η", "最好的 η"),
-    ]
-    cells = [[*head, of.say("epochs", "轮数"), of.say("seconds", "秒")]]
-    for row in entry["rows"]:
-        size = of.say("all", "全部") if row["batch_size"] is None else f"{row['batch_size']:,}"
-        spent = "–" if row["epochs"] is None else digits(row["epochs"] * row["seconds_per_epoch"], 2)
-        lr = "–" if row["lr"] is None else f"{row['lr']:g}"
-        cells.append([size, f"{row['updates_per_epoch']:,}", lr, _count(row["epochs"]), spent])
-    until = of.say(
-        f"Until the validation RMSE is {entry['target_rmse']:.3f}; Nesterov, Numba, η chosen of six.",
-        f"验证 RMSE 降到 {entry['target_rmse']:.3f} 为止；Nesterov，Numba，η 从六个值中选取。",
-    )
-    return cells, of.notes(until, _held(of, entry["others_busy_cores"], "the seconds", "所用秒数"))
-
-
-def loss(of: Source) -> tuple[Cells, str]:
-    entry = of.quality("loss")
-    cells = [
-        [
-            of.say("training ratings replaced by noise", "训练评分中换成噪声的比例"),
-            of.say("squared", "平方损失"),
-            of.say(f"pseudo-Huber, δ = {entry['delta']:g}", f"伪 Huber，δ = {entry['delta']:g}"),
-        ]
-    ]
-    found = {(row["replaced"], row["loss"]): f"{row['rmse']:.4f}" for row in entry["rows"]}
-    shares = dict.fromkeys(row["replaced"] for row in entry["rows"])
-    cells += [[f"{100 * share:g} %", found[share, "squared"], found[share, "pseudo_huber"]] for share in shares]
-    return cells, of.say(
-        "Validation RMSE on ratings that are as they were; the noise is uniform over the scale.",
-        "在未被改动的验证评分上的 RMSE；噪声在评分范围上均匀分布。",
-    )
-
-
-def start(of: Source) -> tuple[Cells, str]:
-    head = [of.say("start", "起点"), "K", of.say("RMSE before", "开始时的 RMSE")]
-    cells = [[*head, of.say("after 50 iterations", "50 次迭代后")]]
-    cells += [
-        [of.say(*STARTS[row["init"]]), str(row["n_factors"]), f"{row['rmse_start']:.2f}", f"{row['rmse']:.3f}"]
-        for row in of.quality("start")["rows"]
-    ]
-    return cells, of.say("Validation RMSE, plain model, one η for each K.", "验证 RMSE，朴素模型，每个 K 用同一个 η。")
-
-
-def post(of: Source) -> tuple[Cells, str]:
-    cells = [["", "RMSE", of.say("iterations", "迭代次数")]]
-    rows = sorted(of.quality("post")["rows"], key=lambda row: -float(row["rmse"]))
-    cells += [[of.say(*ENDS[row["name"]]), f"{row['rmse']:.3f}", _count(row.get("iterations") or None)] for row in rows]
-    return cells, of.say("Validation RMSE on the planted ratings, 80/20.", "生成数据上的验证 RMSE，80/20 划分。")
-
-
 def machine(of: Source) -> tuple[Cells, str]:
     lines, threads = of.outcome["lines"], sorted({line["threads"] for line in of.outcome["lines"]["peak"]})
     each = lines["memory_bytes"] // 3 >> 20
@@ -267,7 +176,7 @@ def machine(of: Source) -> tuple[Cells, str]:
         cells.append(
             [of.say(f"multiply-add, {dtype}, GFLOP/s", f"乘加，{dtype}，GFLOP/s"), *(digits(rate) for rate in peaks)]
         )
-    return cells, of.notes(_cpu(of), _held(of, lines["others_busy_cores"], "these", "以上各项"))
+    return cells, of.notes(_cpu(of), of.held(lines["others_busy_cores"], "these", "以上各项"))
 
 
 def roofline(of: Source) -> tuple[Cells, str]:
@@ -297,13 +206,13 @@ def roofline(of: Source) -> tuple[Cells, str]:
 TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "ladder": ladder,
     "fill": fill,
-    "biases": biases,
-    "penalty": penalty,
-    "momentum": momentum,
-    "batches": batches,
-    "loss": loss,
-    "start": start,
-    "post": post,
+    "biases": quality_tables.biases,
+    "penalty": quality_tables.penalty,
+    "momentum": quality_tables.momentum,
+    "batches": quality_tables.batches,
+    "loss": quality_tables.loss,
+    "start": quality_tables.start,
+    "post": quality_tables.post,
     "machine": machine,
     "roofline": roofline,
     "accuracies": accuracy_tables.accuracies,
@@ -321,6 +230,22 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "links": link_tables.sent,
     "carried": link_tables.carried,
 }
+MEASURED_IN: Mapping[str, str] = {
+    "accuracies": "accuracy-*.json",
+    "speeds": "speed-*.json",
+    "races": "race-*.json",
+    "growth": "scaling.json",
+    "executed": "instructions.json",
+    "constants": "sweep.json",
+    "steps": "defaults.json",
+    "epochs": "defaults.json",
+    "penalties": "defaults.json",
+    "paths": "paths-*.json",
+    "operators": "paths-*.json",
+    "cuda": "cuda*.json",
+    "links": "links.json",
+}
+"""Which committed results a table is made of; one that is not here is of the rungs, or of no measurement."""
 
 
 def _rate_and_ratio(of: Source, entry: Json) -> list[str]:
@@ -360,13 +285,6 @@ def _disturbed(of: Source, rows: Mapping[str, Json]) -> str:
     return of.say(f"Other programs disturbed: {listed}.", f"受其他程序干扰：{listed}。") * bool(names)
 
 
-def _held(of: Source, cores: float | None, english: str, chinese: str) -> str:
-    """The same for a measurement on all threads that is no row."""
-    row = {"timing": True, "n_threads": of.threads, "others_busy_cores": cores}
-    words = of.say(f"Other programs disturbed {english}.", f"{chinese}受其他程序干扰。")
-    return words * result.disturbed(of.outcome, row)
-
-
 def _rungs(of: Source, factors: tuple[int, ...]) -> dict[str, Json]:
     """The ladder's rows that have times, by a name for a sentence."""
     found = {}
@@ -392,14 +310,6 @@ def peak(of: Source, dtype: str, threads: int) -> float:
     """Measured GFLOP/s of multiply-adds."""
     found = {(x["dtype"], x["threads"]): x["gflops_per_s"] for x in of.outcome["lines"]["peak"]}
     return float(found[dtype, threads])
-
-
-def _floor(of: Source) -> float:
-    return next(float(row["rmse"]) for row in of.quality("post")["rows"] if row["name"] == "floor")
-
-
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
 
 
 def digits(value: float, digits: int = 3) -> str:

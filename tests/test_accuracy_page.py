@@ -12,7 +12,7 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, result
+from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, committed, result
 from bench.launch import Json
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
@@ -51,7 +51,7 @@ def test_several_protocols_are_sections_of_one_page(path: Path, outcome: Json, t
 
 
 def test_files_of_two_kinds_do_not_share_a_page(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = Path(accuracy.__file__).parent / "results" / "scaling.json"
+    other = committed.path("scaling.json")
     assert cli.main(["report", str(path), str(other)]) == 2
     assert "scaling.json is no benchmark result of schema mf-accuracy" in capsys.readouterr().err
     assert cli.main(["report", str(other), str(path)]) == 2

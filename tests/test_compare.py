@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, compare, compare_text, compared, intervals, result
+from bench import cli, committed, compare, compare_text, compared, intervals, result
 from bench.compared import SCHEMAS, Case
 from mf_numpy.errors import ConfigError, FileFormatError
 
 Json = dict[str, Any]
 
-RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results"
-COMMITTED = sorted(path.name for path in RESULTS.glob("*.json") if path.name != "instructions.json")
+RESULTS = committed.path("")
+COMMITTED = [path.name for path in committed.paths("*.json") if path.name != "instructions.json"]
 SPEED = "speed-ml-1m.json"
 
 MODULES = {

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench import cli, default_tables, defaults, result
+from bench import cli, committed, default_tables, defaults, result
 from bench.defaults import SETTINGS, Setting
 from bench.suite import Data, load_data
 from mf_numpy import Config, ConfigError, fit, random_split
@@ -59,7 +59,7 @@ def test_the_command_takes_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_committed_sweep_is_of_the_defaults_as_they_are() -> None:
     """And none of its values is better than the default by more than a hundredth on all data sets."""
-    outcome = result.load(default_tables.PATH, defaults.SCHEMA, defaults.VERSION)
+    outcome = result.load(committed.path("defaults.json"), defaults.SCHEMA, defaults.VERSION)
     assert outcome["complete"] and {p["data"] for p in outcome["problems"]} == set(default_tables.DATA)
     keys = "solver", "step_rule", "setting"
     chosen = {tuple(row[key] for key in keys): row["value"] for row in outcome["rows"] if row["chosen"]}

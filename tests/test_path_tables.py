@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from bench import cuda, operators, path_tables, paths, tables, turns
+from bench import committed, cuda, operators, paths, tables, turns
 from bench.launch import Json
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(path_tables, "RESULTS", tmp_path)
-    return tmp_path
+    monkeypatch.setattr(committed, "FOLDER", tmp_path)
+    (tmp_path / committed.SHOWN).mkdir()
+    return tmp_path / committed.SHOWN
 
 
 def _result(schema: str, version: int, **more: Any) -> Json:
@@ -66,11 +67,14 @@ def test_from_what_size_on_cuda_is_ahead(folder: Path) -> None:
 
     found = [at(1000, 0.5, 0.1, 0.05, False), at(10**5, 0.5, 0.4, 0.25, False), at(10**6, 1.0, 4.0, 0.9, True)]
     outcome = _result(cuda.SCHEMA, cuda.VERSION, cuda={"name": "a GPU"}, crossings=found)
-    (folder / "cuda-one.json").write_text(json.dumps(outcome))
+    # Another machine's, which the documents show by the name of its GPU.
+    path = folder.parent / "some-cpu-8-cores-a-gpu" / "cuda.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(outcome))
     text = tables.render("cuda", {}, "en")
     assert "| a GPU, 64 | 1,000,000 | 1 `fused` | 4 `numba` | 4× | 90 % |" in text
     assert "K = 64, a GPU: CUDA is ahead from 1,000,000 ratings on; at 100,000 no kernel runs in 75 % of" in text
     outcome["crossings"] = [one | {"from_here": False, "busy": None} for one in found]
-    (folder / "cuda-one.json").write_text(json.dumps(outcome))
+    path.write_text(json.dumps(outcome))
     assert "K = 64, a GPU: CUDA is ahead at no size." in tables.render("cuda", {}, "en")
     assert "CUDA 在任何规模都不领先。" in tables.render("cuda", {}, "zh")

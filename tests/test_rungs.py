@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench import cost, engines, machine, quality, result, roofline, rungs, suite
+from bench import committed, cost, engines, machine, quality, result, roofline, rungs, suite
 from mf_numpy import Config, Ratings, loops, model
 from mf_numpy.batch import Batch, full_batch
 from mf_numpy.check import GRADIENT_TOLERANCE, cases, relative_difference
@@ -219,7 +219,7 @@ def test_committed_file_is_whole_and_its_ladder_follows_from_its_rows(monkeypatc
     monkeypatch.setattr(rungs, "FACTORS", (8, 64))
     outcome = rungs.load()
     assert outcome["ok"]
-    assert result.to_text(outcome) == rungs.PATH.read_text(encoding="utf-8")
+    assert result.to_text(outcome) == committed.path("rungs.json").read_text(encoding="utf-8")
     threads = max(outcome["environment"]["set"].values())
     assert outcome["ladder"] == rungs.ladder(outcome, threads)
     assert [row["key"] for row in outcome["rows"]] == [case.key for case in rungs.cases(threads)]

@@ -1,0 +1,100 @@
+"""Committed results: a folder for each kind of machine, and whose results the documents show.
+
+In ``bench/results/SLUG/NAME.json`` the `slug` is made of what the result says of its machine, NAME of what was measured
+on which data. Results of one name from several machines stand beside each other: the documents show those of `SHOWN`
+alone, and of CUDA those of every machine, by the name of its GPU.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+
+Json = dict[str, Any]
+
+FOLDER = machine.ROOT / "bench" / "results"
+SHOWN = "amd-epyc-2-cores"
+"""The machine whose results fill the documents."""
+
+COMMANDS = {
+    "mf-speed": "speed",
+    "mf-paths": "paths",
+    "mf-race": "race",
+    "mf-scaling": "scaling",
+    "mf-roofline": "roofline",
+    "mf-rungs": "rungs",
+    "mf-sweep": "sweep",
+    "mf-instructions": "instructions",
+    "mf-links": "links",
+    "mf-cuda": "cuda",
+    "mf-defaults": "defaults",
+    "mf-accuracy": "run --suite peers",
+}
+"""What measures a result of each schema, after ``python -m bench``."""
+
+_GENERATION = re.compile(r"^(\d+(st|nd|rd|th)|gen)$")
+_SAYS_NOTHING = ("cpu", "processor")
+
+
+def slug(outcome: Json) -> str:
+    """The folder of a result: family of the processor, usable cores, and the GPU where one was seen.
+
+    An ``AMD EPYC 7763 64-Core Processor`` of which 2 cores may be used is ``amd-epyc-2-cores``, the model left out as
+    virtual machines do; with an ``NVIDIA H200`` it is ``amd-epyc-2-cores-nvidia-h200``.
+    """
+    about = outcome["machine"]
+    cores = about["cores"]["usable"]
+    parts = [_family(about["cpu"]), f"{cores}-core{'s' * (cores > 1)}"]
+    gpus = [gpu["name"] for gpu in outcome.get("gpu") or [outcome.get("cuda")] if gpu]
+    for name in dict.fromkeys(gpus):
+        parts += [str(gpus.count(name))] * (gpus.count(name) > 1) + _words(name)
+    return "-".join(parts)
+
+
+def path(name: str) -> Path:
+    """Where the documents find a result."""
+    return FOLDER / SHOWN / name
+
+
+def paths(pattern: str) -> list[Path]:
+    """Where the documents find all results whose names fit."""
+    return sorted((FOLDER / SHOWN).glob(pattern))
+
+
+def everywhere(pattern: str = "*.json") -> list[Path]:
+    """Results of every machine whose names fit."""
+    return sorted(FOLDER.glob(f"*/{pattern}"))
+
+
+def here(name: str) -> Path:
+    """Where a result of this machine is committed."""
+    return FOLDER / slug({"machine": machine.machine(), "gpu": machine.gpus()}) / name
+
+
+def data(outcome: Json) -> str:
+    """The data that a result's command was given; empty where it draws its own."""
+    if "protocol" in outcome:
+        return str(outcome["protocol"]["name"])
+    if isinstance(outcome.get("problems"), list):
+        return ",".join(one["data"] for one in outcome["problems"])
+    return str(outcome.get("problem", {}).get("data", ""))
+
+
+def _family(cpu: str) -> str:
+    """The words of a processor's name before its model number."""
+    words = [word for word in _words(cpu.partition("@")[0]) if not _GENERATION.match(word)]
+    kept: list[str] = []
+    for word in words:
+        if any(letter.isdigit() for letter in word):
+            break
+        if word not in _SAYS_NOTHING:
+            kept.append(word)
+    # An architecture is all that some systems tell.
+    return "-".join(kept or words or ["unknown"])
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm|c)\)", " ", name.lower()))
