@@ -16,6 +16,9 @@ OUT = Path(__file__).resolve().parent / "out"
 Data = Annotated[str, Parameter(help="planted, planted-anime, anime, ml-100k, ml-1m, or a file of ratings")]
 _Factors = Annotated[str, Parameter(help="comma-separated values of K")]
 
+_Resume = Annotated[
+    bool, Parameter(help="go on with the unfinished result at --out, of a run that was cut short", negative="")
+]
 _Out = Annotated[Path | None, Parameter(name=("--out", "-o"), help="the result file", show_default=False)]
 
 app = App(version_flags=[])
@@ -79,22 +82,25 @@ def speed(
     ] = "gradient,sgd,als,als-cg",
     factors: _Factors = "16,64",
     rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
+    resume: _Resume = False,
     out: _Out = None,
 ) -> int:
     """Time an epoch of our solvers and of the installed peers at equal K, threads and precision."""
     from bench import kernels
     from bench import speed as contest
 
-    loaded = suite.load_data(data)
+    loaded, path = suite.load_data(data), out or OUT / "speed.json"
     outcome = contest.measure(
         loaded.train,
         loaded.name,
         contests=names(only),
         factors=kernels.numbers(factors),
         rounds=rounds,
+        path=path,
+        resume=resume,
         say=say(),
     )
-    return kept(outcome, out or OUT / "speed.json", contest.summary(outcome))
+    return kept(outcome, path, contest.summary(outcome))
 
 
 @app.command
@@ -132,6 +138,7 @@ def paths(
 def cuda(
     *,
     seconds: Annotated[float, Parameter(help="for all of it; cases that the time does not allow are left out")] = 480.0,
+    resume: _Resume = False,
     out: _Out = None,
 ) -> int:
     """Time every path on CUDA and on this machine's CPU, from small tables to large, against the GPU's own lines.
@@ -140,8 +147,9 @@ def cuda(
     """
     from bench import cuda as device
 
-    outcome = device.measure(seconds=seconds, say=say())
-    kept(outcome, out or OUT / "cuda.json", device.summary(outcome))
+    path = out or OUT / "cuda.json"
+    outcome = device.measure(seconds=seconds, path=path, resume=resume, say=say())
+    kept(outcome, path, device.summary(outcome))
     return device.exit_code(outcome)
 
 
@@ -176,18 +184,22 @@ def scaling(
     ),
     factors: _Factors = "8,16,32,64,128,256",
     solvers: Annotated[str, Parameter(help="comma-separated: gd, sgd, als, als-cg, cd")] = "gd,sgd,als,als-cg,cd",
+    resume: _Resume = False,
     out: _Out = None,
 ) -> int:
     """Measure how time and memory of our solvers grow with the ratings, with K and with the threads."""
     from bench import kernels
     from bench import scaling as growth
 
+    path = out or OUT / "scaling.json"
     outcome = growth.measure(
         growth.Plan(ratings=kernels.numbers(ratings, "ratings"), factors=kernels.numbers(factors)),
         solvers=names(solvers),
+        path=path,
+        resume=resume,
         say=say(),
     )
-    return kept(outcome, out or OUT / "scaling.json", growth.summary(outcome))
+    return kept(outcome, path, growth.summary(outcome))
 
 
 @app.command

@@ -2,7 +2,9 @@
 
 ``bash bench/cuda.sh`` (or ``python -m bench.cuda``, which needs neither cyclopts nor rich) writes version 1 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment, others_busy_cores
-    seconds: what the suite was given; complete: whether no case was left out for want of time, or by Ctrl-C
+    identity: what a run must share with a file that it resumes
+    seconds: what the suite was given, all runs together
+    complete: whether no case was left out for want of time, or by Ctrl-C; cases {case: row} until then
     cuda: the device as torch sees it {name, memory_bytes, cache_bytes, processors, capability, cuda}, or null
     roof: see `bench.cuda_roof`, or null
     limits {cache, memory}: bytes/s of the roof's triad, or null
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from bench import machine, result
 from bench.cases import Case
 from bench.cost import Traffic
 from bench.cuda_cases import UNUSABLE, CudaCase, Sizes, plan
+from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
 from mf_numpy.errors import ConfigError
 
@@ -44,6 +48,9 @@ SMALL = 1_000_000
 FIRST = ("fused", "manual", "sparse", "autograd")
 """The order in which paths have their turn; others follow."""
 
+LATE = "the time was up"
+ROWS = "rows.jsonl"
+
 Say = Callable[[str], None]
 
 
@@ -52,62 +59,109 @@ def measure(
     seconds: float = SECONDS,
     sizes: Sizes | None = None,
     launch: Launch | None = None,
+    path: Path | None = None,
+    resume: bool = False,
     say: Say = lambda text: None,
 ) -> Json:
     """All cases that the time allows, the most telling first; the others are rows that say so.
 
-    Ctrl-C keeps what is done.
+    Ctrl-C keeps what is done; a later run with `resume` goes on from there, and from where the time was up.
 
     Args:
         seconds: for all of it.
         sizes: what is tried.
         launch: how a group's process is started.
+        path: the result file, which grows process by process; what a process has done lies beside it meanwhile.
+        resume: go on with the file at `path`.
 
     Raises:
-        ConfigError: no time.
+        ConfigError: no time, or a file that is there, unfinished, or of another run.
     """
     if not seconds > 0:
         raise ConfigError(f"seconds is {seconds:g}, but must be above 0")
     began, deadline = machine.clock(), time.time() + seconds
     device, threads = seen(), machine.usable_cores()
-    rows: list[Json] = []
-    interrupted = False
-    groups = plan(sizes or Sizes(), *_paths())
+    sizes = sizes or Sizes()
+    groups = plan(sizes, *_paths())
     with tempfile.TemporaryDirectory(prefix="mf-cuda-") as scratch:
         folder = Path(scratch)
+        journal = Journal(path or folder / "cuda.json", _head(device, threads, sizes), resume=resume, anew=True)
+        if journal.outcome["complete"]:
+            say(f"{journal.path.name} is complete")
+            return journal.outcome
+        # From here on the file, and the rows beside it, are this run's.
+        journal.note({"seconds": seconds + journal.outcome.get("seconds", 0.0)})
+        _take_in(journal, groups)
+        rows: dict[CudaCase, Json] = {}
+        interrupted = False
         for group in groups:
+            rows |= {case: journal.cases[case.label] for case in group if case.label in journal.cases}
+            left = [case for case in group if case not in rows]
             try:
                 for case, row in zip(
-                    group, _group(group, device is not None, deadline, folder, launch, say), strict=True
+                    left, _group(left, device is not None, deadline, folder, launch, say, journal), strict=True
                 ):
-                    rows.append(row)
+                    rows[case] = row
                     if row["status"] != "ok":
                         say(f"  {case.label}: {row['status']}, {row['reason']}")
             except KeyboardInterrupt:
                 interrupted = True
-                say("interrupted: what was measured is kept")
+                _take_in(journal, [left])
+                rows |= {case: journal.cases[case.label] for case in left if case.label in journal.cases}
+                say(f"interrupted: what was measured is kept{'; --resume goes on' if path else ''}")
                 break
+        before = journal.outcome.get("others_busy_cores") or 0.0
+        busy = machine.others_busy(began, machine.clock())
+        ordered = [dict(rows[case]) for group in groups for case in group if case in rows]
+        more = {
+            "others_busy_cores": None if busy is None else max(busy, before),
+            "cuda": device,
+            **_found(ordered),
+        }
+        if interrupted or any(row["reason"] == LATE for row in ordered):
+            return journal.note(more)
+        # The rows are the cases.
+        return journal.finish(more | {"cases": {}})
+
+
+def _head(device: Json | None, threads: int, sizes: Sizes) -> Json:
+    about = machine.record(threads)
+    identity = {
+        "code": about["code"],
+        "machine": about["machine"],
+        "packages": about["packages"],
+        "cuda": device,
+        # Pairs are no keys of JSON.
+        "sizes": asdict(sizes) | {"most_for": sorted([*pair, most] for pair, most in sizes.most_for.items())},
+    }
+    # A run that is killed has put nothing together yet.
+    nothing: Json = {"cuda": device, "roof": None, "limits": None, "rows": [], "crossings": []}
+    return {"schema": SCHEMA, "schema_version": VERSION, **about, "identity": identity} | nothing
+
+
+def _found(rows: list[Json]) -> Json:
+    """What follows from the rows."""
     roof = next((row.pop("roof") for row in rows if row.get("roof")), None)
     rates = None if roof is None else dict(zip(("cache", "memory"), limits(roof), strict=True))
     for row in rows:
         row["share"] = _share(row, rates)
-    late = [row for row in rows if row["reason"] == "the time was up"]
-    cleaned: Json = result.clean(
-        {
-            "schema": SCHEMA,
-            "schema_version": VERSION,
-            **machine.record(threads),
-            "others_busy_cores": machine.others_busy(began, machine.clock()),
-            "seconds": seconds,
-            "complete": not interrupted and not late,
-            "cuda": device,
-            "roof": roof,
-            "limits": rates,
-            "rows": rows,
-            "crossings": list(crossings(rows)),
-        }
-    )
-    return cleaned
+    return {"roof": roof, "limits": rates, "rows": rows, "crossings": list(crossings(rows))}
+
+
+def _take_in(journal: Journal, groups: list[list[CudaCase]]) -> None:
+    """Keep the rows that a process had written when it, or whoever started it, was ended."""
+    by_case = {json.dumps(case.to_dict(), sort_keys=True): case for group in groups for case in group}
+    for row in _written(journal.parts / ROWS):
+        about = {name: row.get(name) for name in CudaCase.__dataclass_fields__}
+        case = by_case.get(json.dumps(about, sort_keys=True))
+        if case is not None and row["reason"] != LATE:
+            journal.keep(case.label, row)
+
+
+def _written(path: Path) -> list[Json]:
+    """The whole lines of a file of rows."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def seen() -> Json | None:
@@ -144,32 +198,44 @@ def limits(roof: Json) -> tuple[float, float]:
 
 
 def _group(
-    group: list[CudaCase], on_cuda: bool, deadline: float, folder: Path, launch: Launch | None, say: Say
+    group: list[CudaCase],
+    on_cuda: bool,
+    deadline: float,
+    folder: Path,
+    launch: Launch | None,
+    say: Say,
+    journal: Journal | None = None,
 ) -> list[Json]:
-    """A row for each case; a process for as many as it lives through."""
+    """A row for each case; a process for as many as it lives through. What was measured goes into the journal."""
     rows: dict[CudaCase, Json] = {}
     for case in group:
         absent = _not_here(case, on_cuda)
         if absent or time.time() > deadline:
-            rows[case] = _without(case, "not run", absent or "the time was up")
+            rows[case] = _without(case, "not run", absent or LATE)
     left = [case for case in group if case not in rows]
     while left:
         say(f"{max(0.0, deadline - time.time()):.0f} s left: {len(left)} of {left[0].label}")
-        path = folder / "rows.jsonl"
+        # In a temporary folder they would go with this process, if it is killed.
+        place = journal.parts.resolve() if journal else folder
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / ROWS
         path.unlink(missing_ok=True)
-        order = {"cases": [case.to_dict() for case in left], "n_ratings": left[0].n_ratings, "rows": path.name}
+        order = {"cases": [case.to_dict() for case in left], "n_ratings": left[0].n_ratings, "rows": str(path)}
         order |= {"deadline": deadline, "limit": CASE_LIMIT, "threads": machine.usable_cores()}
+        order |= {"parent": os.getpid()}
         # A case that has begun may end; one that hangs ends by itself, by the limit of its own.
         limit = max(1.0, deadline - time.time()) + CASE_LIMIT
         start = launch or partial(in_fresh_process, module="bench.cuda_worker", limit=limit)
         outcome, _ = start(Case("cuda", "group", "cuda", "float32"), order, folder)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        done = dict(zip(left, map(json.loads, lines), strict=False))
+        done = dict(zip(left, _written(path), strict=False))
         left = left[len(done) :]
         if left and not str(outcome["reason"]).startswith(UNUSABLE):
             done[left[0]] = _without(left[0], "failed", outcome["reason"] or "the process left no row")
             left = left[1:]
         rows |= done
+        for case, row in done.items():
+            if journal and row["reason"] != LATE:
+                journal.keep(case.label, row)
     return [rows[case] for case in group]
 
 
@@ -262,12 +328,17 @@ def summary(outcome: Json) -> list[str]:
 
 
 def main() -> int:
-    """The suite without a command line: BENCH_CUDA_SECONDS and OUT are its options."""
+    """The suite without a command line: BENCH_CUDA_SECONDS, BENCH_RESUME and OUT are its options."""
+    path = Path(os.environ.get("OUT") or machine.ROOT / "bench" / "out") / "cuda.json"
+    resume = bool(os.environ.get("BENCH_RESUME"))
+    if not resume:
+        path.unlink(missing_ok=True)
     outcome = measure(
         seconds=float(os.environ.get("BENCH_CUDA_SECONDS") or SECONDS),
+        path=path,
+        resume=resume,
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    path = Path(os.environ.get("OUT") or machine.ROOT / "bench" / "out") / "cuda.json"
     result.write_atomically(path, result.to_text(outcome))
     for line in (*summary(outcome), str(path)):
         print(line)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, from a bare checkout: CUDA tests, where a skip is a failure, the suite, then the CUDA suite.
 # Results and report go to ${OUT:-bench/out}; BENCH_SUITE, BENCH_DATA, BENCH_ONLY, BENCH_EPOCHS, BENCH_FACTORS and
-# BENCH_CUDA_SECONDS (of the CUDA suite, 480) are passed on.
+# BENCH_CUDA_SECONDS (of the CUDA suite, 480) are passed on, and BENCH_RESUME=1, which goes on with an unfinished CUDA suite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
 import time
@@ -138,11 +139,16 @@ def drawn(n_ratings: int) -> Ratings:
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
-    """A row for each case of the order, into its file; those past the deadline are left out."""
+    """A row for each case of the order, into its file; those past the deadline are left out.
+
+    Whoever started it may be killed: then nobody waits, and a run that is resumed would share the device.
+    """
     data = Drawn(order["n_ratings"], folder)
     with (folder / order["rows"]).open("a", encoding="utf-8") as file:
         for about in order["cases"]:
             case = CudaCase(**about)
+            if order.get("parent", os.getpid()) not in (os.getpid(), os.getppid()):
+                return {"status": "failed", "reason": "whoever started it has ended"}, {}
             if time.time() > order["deadline"]:
                 row = case.to_dict() | {"status": "not run", "reason": "the time was up"}
             else:

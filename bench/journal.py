@@ -30,22 +30,26 @@ class Journal:
         outcome: what it holds: the run's head, ``complete`` and ``cases`` {key: outcome}.
     """
 
-    def __init__(self, path: Path, head: Json, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, head: Json, *, resume: bool = False, anew: bool = False) -> None:
         """Begin the file, or go on with it.
 
         Args:
             path: the file.
             head: what makes the run what it is; ``identity`` (plain values) must be that of a file which is resumed.
             resume: go on with a file that is there; one that is not is begun.
+            anew: let the first case of this run take the place of a finished file, or of one that is no such file.
 
         Raises:
-            ConfigError: the file is there and `resume` is False, or it is of another run.
+            ConfigError: the file is there and neither of these, or it is of another run.
             FileFormatError: the file that is to be resumed is no such file.
         """
         self.path = path
         self.outcome: Json = result.clean(head | {"complete": False, "cases": {}})
         if path.exists():
             if not resume:
+                if anew and not _is_cut_short(path):
+                    shutil.rmtree(self.parts, ignore_errors=True)
+                    return
                 raise ConfigError(f"{path.name} is there already; resume it, or name another file")
             self._go_on(result.load(path, head["schema"], head["schema_version"]))
         elif self.parts.exists():
@@ -117,6 +121,15 @@ class Journal:
 
     def _write(self) -> None:
         result.write_atomically(self.path, result.to_text(self.outcome))
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether a file holds the cases of a run that has not ended."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(held, dict) and held.get("complete") is False
 
 
 def _differences(before: Any, now: Json) -> str:

@@ -2,7 +2,8 @@
 
 ``python -m bench scaling`` writes version 2 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment, others_busy_cores
-    complete: whether every case had its turn
+    identity: what a run must share with a file that it resumes
+    complete: whether every case had its turn; cases {case: outcome} until then
     rows [{solver, n_ratings, n_users, n_items, n_factors, threads, status, reason, samples_ms, timing,
            parameter_bytes, rating_bytes, peak_bytes, spare_bytes_per_rating,
            unsorted_peak_bytes, unsorted_spare_bytes_per_rating}]
@@ -20,7 +21,7 @@ import gc
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from bench import machine, result, worker
+from bench import machine, progress, result, worker
 from bench.cases import Case, as_holdout
+from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
 from mf_numpy import Config, FitResult, Ratings, fit
 from mf_numpy.errors import ConfigError
@@ -69,22 +71,47 @@ class Plan:
         return sorted(chosen)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A solver's turn at a size."""
+
+    n_ratings: int
+    n_factors: int
+    kind: str
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return f"{self.n_ratings:,} ratings, K = {self.n_factors}: {self.kind}"
+
+    @property
+    def work(self) -> float:
+        """What its seconds grow with, about."""
+        return float(self.n_ratings * self.n_factors)
+
+
 def measure(
     plan: Plan | None = None,
     *,
     solvers: tuple[str, ...] = tuple(SOLVERS),
     threads: tuple[int, ...] = (),
     launch: Launch | None = None,
+    path: Path | None = None,
+    resume: bool = False,
     say: Say = lambda text: None,
 ) -> Json:
-    """Every case in a process of its own. Ctrl-C keeps what is done.
+    """Every case in a process of its own; `path` grows case by case.
+
+    Ctrl-C keeps what is done; a later run with `resume` goes on from there.
 
     Args:
         solvers: names of `SOLVERS`.
         threads: by default 1 and every core.
+        path: the result file.
+        resume: go on with the file at `path`.
 
     Raises:
-        ConfigError: an unknown solver, or a size below 1.
+        ConfigError: an unknown solver, a size below 1, or a file that is there, unfinished, or of another run.
     """
     plan = plan or Plan()
     threads = threads or tuple(sorted({1, machine.usable_cores()}))
@@ -94,40 +121,73 @@ def measure(
     if min(*plan.ratings, *plan.factors, *threads) < 1:
         raise ConfigError(f"{plan} with threads {threads} came; each size must be 1 or larger")
     start = launch or partial(in_fresh_process, module="bench.scaling")
-    rows: list[Json] = []
-    complete, began = False, machine.clock()
+    steps = [Step(n, k, name) for n, k in plan.points() for name in solvers]
     with tempfile.TemporaryDirectory(prefix="mf-scaling-") as scratch:
         folder, written = Path(scratch), 0
+        journal = Journal(path or folder / "scaling.json", _head(plan, solvers, threads), resume=resume, anew=True)
+        if journal.outcome["complete"]:
+            say(f"{journal.path.name} is complete")
+            return journal.outcome
         try:
-            for n, k in plan.points():
-                if n != written:
-                    say(f"drawing {n:,} ratings")
-                    train, written = drawn(n), n
+            for step in steps:
+                if step.key in journal.cases:
+                    continue
+                if step.n_ratings != written:
+                    say(f"drawing {step.n_ratings:,} ratings")
+                    train, written = drawn(step.n_ratings), step.n_ratings
                     worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
-                for name in solvers:
-                    say(f"{n:,} ratings, K = {k}: {name}")
-                    order = {"config": SOLVERS[name] | {"n_factors": k}, "threads": max(threads), "each": threads}
-                    out, _ = start(Case("scaling", "numba", "cpu", "float32"), order | {"data": "data.npz"}, folder)
-                    shape = {"n_ratings": n, "n_users": train.n_users, "n_items": train.n_items, "n_factors": k}
-                    rows += list(_rows(name, shape, out, threads))
-            complete = True
+                say(f"{progress.said(steps, journal.cases)}: {step.key}")
+                shape = {"n_users": train.n_users, "n_items": train.n_items}
+                journal.keep(step.key, _taken(step, threads, start, folder) | shape)
         except KeyboardInterrupt:
-            if not rows:
+            if not journal.cases:
                 raise
-            say("interrupted: what was measured is kept")
-    cleaned: Json = result.clean(
-        {
-            "schema": SCHEMA,
-            "schema_version": VERSION,
-            **machine.record(max(threads)),
-            "others_busy_cores": machine.others_busy(began, machine.clock()),
-            "complete": complete,
-            "rows": rows,
-            "slopes": list(slopes(rows, plan)),
-            "threads": list(gains(rows)),
-        }
-    )
-    return cleaned
+            say(f"interrupted: what was measured is kept{'; --resume goes on' if path else ''}")
+            return journal.note(_found(plan, steps, threads, journal.cases))
+        # Rows say all that the cases do, but for the seconds each took.
+        return journal.finish(_found(plan, steps, threads, journal.cases) | {"cases": {}})
+
+
+def _head(plan: Plan, solvers: tuple[str, ...], threads: tuple[int, ...]) -> Json:
+    about = machine.record(max(threads))
+    identity = {
+        "code": about["code"],
+        "machine": about["machine"],
+        "packages": about["packages"],
+        "solvers": solvers,
+        "threads": threads,
+        **asdict(plan),
+    }
+    # A run that is killed has put nothing together yet.
+    nothing: Json = {"rows": [], "slopes": [], "threads": []}
+    return {"schema": SCHEMA, "schema_version": VERSION, **about, "identity": identity} | nothing
+
+
+def _taken(step: Step, threads: tuple[int, ...], start: Launch, folder: Path) -> Json:
+    """A case's outcome, with what it took and what others held meanwhile."""
+    order = {"config": SOLVERS[step.kind] | {"n_factors": step.n_factors}, "threads": max(threads), "each": threads}
+    began = machine.clock()
+    out, _ = start(Case("scaling", "numba", "cpu", "float32"), order | {"data": "data.npz"}, folder)
+    ended = machine.clock()
+    return out | {"wall_s": ended.wall - began.wall, "others_busy_cores": machine.others_busy(began, ended)}
+
+
+def _found(plan: Plan, steps: list[Step], threads: tuple[int, ...], cases: Json) -> Json:
+    """What follows from the cases that are done."""
+    rows: list[Json] = []
+    for step in steps:
+        if step.key in cases:
+            out = cases[step.key]
+            shape = {"n_ratings": step.n_ratings, "n_users": out["n_users"], "n_items": out["n_items"]}
+            rows += _rows(step.kind, shape | {"n_factors": step.n_factors}, out, threads)
+    known = [one for one in cases.values() if one["others_busy_cores"] is not None]
+    busy = [one["others_busy_cores"] for one in known]
+    return {
+        "others_busy_cores": float(np.average(busy, weights=[one["wall_s"] for one in known])) if known else None,
+        "rows": rows,
+        "slopes": list(slopes(rows, plan)),
+        "threads": list(gains(rows)),
+    }
 
 
 def drawn(n_ratings: int) -> Ratings:

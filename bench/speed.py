@@ -3,7 +3,8 @@
 ``python -m bench speed`` writes version 1 of:
     schema, schema_version, created, git, code, machine, gpu, packages, environment
     problem {data, n_users, n_items, n_ratings}
-    complete: whether every system had all its turns
+    identity: what a run must share with a file that it resumes
+    complete: whether every system had all its turns; cases {turn: outcome} until then
     rows [{contest, system, n_factors, threads, status, reason, samples_ms, timing, about, others_busy_cores}]
     ratios [{contest, system, against, n_factors, threads, ratio, low, high}]
 
@@ -27,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, result, turns, worker
+from bench import machine, progress, turns, worker
 from bench.cases import Case, as_holdout
+from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
 from bench.peers.run import Settings, time_peer
 from mf_numpy import Config, Ratings
@@ -83,6 +85,43 @@ CONTESTS: dict[str, tuple[System, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A system's turn in a round of a contest."""
+
+    round: int
+    contest: str
+    n_factors: int
+    threads: int
+    system: System
+
+    @property
+    def row(self) -> tuple[str, System, int, int]:
+        """What turns of one row share."""
+        return self.contest, self.system, self.n_factors, self.threads
+
+    @property
+    def kind(self) -> str:
+        """A name for that."""
+        return f"{self.contest}, K = {self.n_factors}, {counted(self.threads, 'thread')}, {self.system.name}"
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return f"round {self.round + 1}: {self.kind}"
+
+    @property
+    def work(self) -> float:
+        """Turns of a kind are equal."""
+        return 1.0
+
+
+def plan(contests: tuple[str, ...], factors: tuple[int, ...], threads: tuple[int, ...], rounds: int) -> list[Turn]:
+    """Every turn, round by round."""
+    each = itertools.product(range(rounds), contests, factors, threads)
+    return [Turn(at, contest, k, n, system) for at, contest, k, n in each for system in CONTESTS[contest]]
+
+
 def measure(
     train: Ratings,
     name: str,
@@ -92,21 +131,26 @@ def measure(
     threads: tuple[int, ...] = (),
     rounds: int = 3,
     launch: Launch | None = None,
+    path: Path | None = None,
+    resume: bool = False,
     peers: TimePeer = time_peer,
     say: Say = lambda text: None,
 ) -> Json:
-    """Every contest's rows, systems taking turns.
+    """Every contest's rows, systems taking turns; `path` grows turn by turn.
 
-    Ctrl-C keeps what is done.
+    Ctrl-C keeps what is done; a later run with `resume` goes on from there.
 
     Args:
         train: what is trained on, called `name` in the result.
         threads: numbers of threads; by default 1 and every core.
         rounds: turns of each system, 5 epochs each.
         launch, peers: how our processes and the peers' are started.
+        path: the result file.
+        resume: go on with the file at `path`.
 
     Raises:
-        ConfigError: an unknown contest, no round, or a K or number of threads below 1.
+        ConfigError: an unknown contest, no round, a K or number of threads below 1, or a file that is there,
+            unfinished, or of another run.
     """
     for contest in contests:
         choose("contest", contest, tuple(CONTESTS))
@@ -114,37 +158,59 @@ def measure(
     if rounds < 1 or not factors or min(*factors, *threads) < 1:
         raise ConfigError(f"rounds {rounds}, factors {factors} and threads {threads} came; each must be 1 or larger")
     start_one = launch or partial(in_fresh_process, module="bench.speed")
-    taken: dict[tuple[str, System, int, int], list[Json]] = {}
+    steps = plan(contests, factors, threads, rounds)
     with tempfile.TemporaryDirectory(prefix="mf-speed-") as scratch:
         folder = Path(scratch)
+        asked = {"contests": contests, "factors": factors, "threads": threads, "rounds": rounds}
+        head = _head(train, name, asked)
+        journal = Journal(path or folder / "speed.json", head, resume=resume, anew=True)
+        if journal.outcome["complete"]:
+            say(f"{journal.path.name} is complete")
+            return journal.outcome
         worker.save_data(folder / "data.npz", train, as_holdout(train.take(np.arange(1))))
-        plan = list(itertools.product(range(rounds), contests, factors, threads))
         try:
-            for turn, contest, k, n in plan:
-                for system in CONTESTS[contest]:
-                    say(f"round {turn + 1} of {rounds}: {contest}, K = {k}, {counted(n, 'thread')}, {system.name}")
-                    if system.solver:
-                        one = _ours(system, k, n, folder, start_one)
-                    else:
-                        one = _theirs(contest, system, k, n, train, peers)
-                    taken.setdefault((contest, system, k, n), []).append(one)
+            for turn in steps:
+                if turn.key in journal.cases:
+                    continue
+                say(f"{progress.said(steps, journal.cases)}: {turn.key}")
+                began = time.perf_counter()
+                if turn.system.solver:
+                    one = _ours(turn.system, turn.n_factors, turn.threads, folder, start_one)
+                else:
+                    one = _theirs(turn.contest, turn.system, turn.n_factors, turn.threads, train, peers)
+                journal.keep(turn.key, one | {"wall_s": time.perf_counter() - began})
         except KeyboardInterrupt:
-            if not taken:
+            if not journal.cases:
                 raise
-            say("interrupted: what was measured is kept")
-    rows = [_row(*key, outcomes, len(train)) for key, outcomes in taken.items()]
-    cleaned: Json = result.clean(
-        {
-            "schema": SCHEMA,
-            "schema_version": VERSION,
-            **machine.record(max(threads)),
-            "problem": {"data": name, "n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)},
-            "complete": sum(map(len, taken.values())) == sum(len(CONTESTS[contest]) for _, contest, _, _ in plan),
-            "rows": rows,
-            "ratios": list(ratios(rows)),
-        }
-    )
-    return cleaned
+            say(f"interrupted: what was measured is kept{'; --resume goes on' if path else ''}")
+            return journal.note(_found(steps, journal.cases, len(train)))
+        # Rows say all that the cases do, but for the seconds each took.
+        return journal.finish(_found(steps, journal.cases, len(train)) | {"cases": {}})
+
+
+def _head(train: Ratings, name: str, asked: Json) -> Json:
+    about = machine.record(max(asked["threads"]))
+    identity = {
+        "data": train.fingerprint,
+        "code": about["code"],
+        "machine": about["machine"],
+        "packages": about["packages"],
+        **asked,
+    }
+    problem = {"data": name, "n_users": train.n_users, "n_items": train.n_items, "n_ratings": len(train)}
+    # A run that is killed has put nothing together yet.
+    nothing: Json = {"rows": [], "ratios": []}
+    return {"schema": SCHEMA, "schema_version": VERSION, **about, "problem": problem, "identity": identity} | nothing
+
+
+def _found(steps: list[Turn], cases: Json, n_ratings: int) -> Json:
+    """Rows and ratios of the turns that are done."""
+    taken: dict[tuple[str, System, int, int], list[Json]] = {}
+    for turn in steps:
+        if turn.key in cases:
+            taken.setdefault(turn.row, []).append(cases[turn.key])
+    rows = [_row(*key, outcomes, n_ratings) for key, outcomes in taken.items()]
+    return {"rows": rows, "ratios": list(ratios(rows))}
 
 
 def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: Launch) -> Json:

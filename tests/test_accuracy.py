@@ -206,7 +206,7 @@ def test_protocols_divide_every_rating_once_and_say_where_their_data_is_missing(
     ("words", "said"),
     [
         (["--suite", "peer"], "Did you mean 'peers'?"),
-        (["--suite", "cpu", "--resume"], "resume goes on with suites peers and accuracy"),
+        (["--suite", "smoke", "--resume"], "resume goes on with suites that take hours, not with smoke"),
         (["--suite", "scaling", "--data", "ml-1m"], "scaling draws its own"),
         (["--suite", "gpu", "--threads", "1"], "gpu takes 1 and all"),
         (["--suite", "gpu", "--only", "fused"], "gpu has no parts to choose from"),
