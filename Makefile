@@ -8,6 +8,7 @@
 # make paths [ARGS='--data ml-1m']             an iteration of every path of mf_torch, beside the Numba backend
 # make scaling                                 how time and memory grow with the ratings, with K and with the threads
 # make doctor                                  what would make timings wrong just now, and how to mend it
+# make smoke, make baseline [ARGS=--write]     a small run, and whether its RMSE and equality are the committed ones
 # make tour [EDIT=1]                           install once, then the notebook in a browser; EDIT=1 shows its code
 # make mutate [ARGS='--only MODULE']           break the mathematics in a copy, fault by fault; a test must notice each
 PYTHON ?= python3
@@ -17,7 +18,7 @@ DATA ?=
 ARGS ?=
 EDIT ?=
 
-.PHONY: bench test rungs figures docs roofline speed race paths scaling doctor tour mutate lint types imports smoke format clean help
+.PHONY: bench test rungs figures docs roofline speed race paths scaling doctor tour mutate lint types imports smoke baseline format clean help
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -51,6 +52,9 @@ mutate: $(VENV)/.mutate
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m bench --suite smoke --out bench/out/smoke
+
+baseline: $(VENV)/.installed
+	$(BIN)/python -m bench baseline $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Commands of ``python -m bench`` that look and judge, but measure nothing worth keeping: doctor and compare."""
+"""Commands of ``python -m bench`` that look and judge, but measure nothing: doctor, compare, baseline, trend."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 app = App(version_flags=[])
 
+SMOKE = Path(__file__).resolve().parent / "out" / "smoke" / "result.json"
 STYLES = {"": "bold", "ok": "", "note": "dim", "warn": "yellow"}
 
 
@@ -76,3 +77,54 @@ def compare(
         style = "bold" if line.startswith(("FAILED", "DIFFERENT", "Geometric", "Not judged")) and form == "text" else ""
         console.print(line, soft_wrap=True, markup=False, style=style)
     return comparing.exit_code(outcome)
+
+
+@app.command
+def baseline(
+    run: Annotated[Path, Parameter(show_default=False)] = SMOKE,
+    /,
+    *,
+    write: Annotated[bool, Parameter(help="make the run the new baseline, on purpose", negative="")] = False,
+) -> int:
+    """Hold a run of the smoke suite to the committed baseline: its RMSE and its checks of equality, never its times.
+
+    Exit code: 0, 1 where the run is worse, 2 for a file that cannot be used.
+
+    Parameters
+    ----------
+    run
+        The result; by default what make smoke wrote.
+    """
+    from bench import baseline as base
+    from bench import result
+
+    outcome = result.load(run)
+    console = Console(highlight=False)
+    if write:
+        result.write_atomically(base.PATH, result.to_text(base.of(outcome)))
+        console.print(str(base.PATH), soft_wrap=True, markup=False)
+        return 0
+    lines = base.summary(outcome, base.load())
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    return 1 if lines[0].startswith("FAILED") else 0
+
+
+@app.command
+def trend(
+    *,
+    out: Annotated[
+        Path, Parameter(name=("--out", "-o"), help="the HTML file; one that ends in .json holds the numbers alone")
+    ] = Path("trend.html"),
+) -> int:
+    """Show the committed results by commit: every case of every result, wherever its file changed. Needs git."""
+    from bench import result
+    from bench import trend as history
+
+    outcome = history.measure()
+    text = result.to_text(outcome) if out.suffix == ".json" else history.render(outcome)
+    result.write_atomically(out, text)
+    console = Console(highlight=False)
+    for line in (str(out), history.verdict(outcome)):
+        console.print(line, soft_wrap=True, markup=False)
+    return 0
