@@ -77,6 +77,8 @@ def races(of: Source) -> tuple[Cells, str]:
     # A value of K that takes an hour has a run, and a file, of its own.
     paths = [(name, path) for name in DATA for path in committed.paths(f"race-{name}*.json")]
     found = [(name, result.load(path, race.SCHEMA, race.VERSION)) for name, path in paths]
+    place = list(DATA)
+    found.sort(key=lambda one: (place.index(one[0]), min(row["n_factors"] for row in one[1]["rows"])))
     systems = list(dict.fromkeys(row["system"] for _, outcome in found for row in outcome["rows"]))
     cells = [[of.say("data, K", "数据，K"), *systems]]
     for name, outcome in found:
