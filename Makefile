@@ -23,12 +23,18 @@ EDIT ?=
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 
-# The stamp makes a second run find everything in place, with no network.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# What to install, and under which stamp: a second run finds everything in place, with no network.
+define installed
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} came; 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $(VENV)/.installed $@
+endef
+
+$(VENV)/.installed: EXTRAS = dev
+$(VENV)/.mutate: EXTRAS = dev,mutate
+$(VENV)/.installed $(VENV)/.mutate: pyproject.toml constraints.txt
+	$(installed)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -42,10 +48,6 @@ rungs figures docs roofline speed race paths scaling doctor: $(VENV)/.installed
 
 tour: $(VENV)/.installed
 	$(BIN)/python -m marimo $(if $(EDIT),edit,run) mf_numpy/tour.py $(ARGS)
-
-$(VENV)/.mutate: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mutate]'
-	@touch $@
 
 mutate: $(VENV)/.mutate
 	$(BIN)/python -m tests.mutation $(ARGS)
