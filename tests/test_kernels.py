@@ -17,6 +17,7 @@ from mf_numpy import Config, Ratings, gradients, kernels, model
 from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import lanes, layout, vector
+from mf_numpy.kernels import model as kernels_model
 
 LENGTHS = (1, 2, 7, 8, 9, 16, 33, 64, 100, 257, 512, 600)
 
@@ -149,6 +150,17 @@ def test_more_items_than_a_block_has() -> None:
     assert cut.objective == pytest.approx(whole.objective, rel=1e-13)
     for name, g in cut.gradient.items():
         np.testing.assert_allclose(g, whole.gradient[name], rtol=0, atol=1e-14)
+
+
+def test_indices_of_any_type_take_one_kernel() -> None:
+    train, config = _ratings(), Config(n_factors=3, dtype="float64")
+    params, kernel = model.start(train, config), kernels_model.predict_kernel(vector.form(3))
+    expected = model.predict(params, train.users, train.items)
+    for users, items in ((np.int32, np.int32), (np.int64, np.int32), (np.int32, np.uint16), (np.intp, np.int64)):
+        found = kernels.predict(params, train.users.astype(users), train.items.astype(items))
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    indices = {signature[6:8] for signature in kernel.signatures}
+    assert indices == {(numba.int32[::1], numba.int32[::1])}
 
 
 def test_rows_begin_on_a_cache_line() -> None:

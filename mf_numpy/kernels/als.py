@@ -143,6 +143,7 @@ def rows_kernel(form: int) -> Any:
             for k in range(n_rows):
                 z[k] = S[k, 0] - bias * S[k, 1]
             back_substitute(A, roots, z, x, form)  # Eq. 26
-            own[row] = x
+            for c in range(width):
+                own[row, c] = x[c]
 
     return kernel

@@ -20,8 +20,7 @@ _fingerprints = (n & 0xFFFFFFFF for n in count(vector.fingerprint + 1))
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for as many threads as Numba has, and keep the result on disk."""
-    compiled: Callable[..., Any] = numba.njit(function, parallel=True, cache=_on_disk, fastmath=vector.FAST, nogil=True)
-    return compiled
+    return _compiled(function, parallel=True, fastmath=vector.FAST)
 
 
 def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +28,12 @@ def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
     It takes half as long as `jit`.
     """
-    compiled: Callable[..., Any] = numba.njit(function, cache=_on_disk, nogil=True, error_model="numpy")
+    return _compiled(function, error_model="numpy")
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    # Nothing in C calls a kernel, and what would let it takes long to compile.
+    compiled: Callable[..., Any] = numba.njit(function, cache=_on_disk, nogil=True, no_cfunc_wrapper=True, **options)
     return compiled
 
 

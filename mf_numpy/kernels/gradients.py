@@ -83,7 +83,9 @@ def block_kernel(form: int) -> Any:
 @jit
 def _gather_kernel(table, rows, out):  # type: ignore[no-untyped-def]
     for row in prange(len(rows)):
-        out[row] = table[rows[row]]
+        # Not out[row] = table[rows[row]], here and below: Numba would compile for seconds what checks the shapes.
+        for f in range(table.shape[1]):
+            out[row, f] = table[rows[row], f]
 
 
 @jit
@@ -97,7 +99,8 @@ def _add_parts_kernel(parts, rows, out):  # type: ignore[no-untyped-def]
     """Row `rows[j]` of `out` = Σ of row j of the parts, chunk 0 first: a fixed order for every row."""
     for j in prange(len(rows)):
         total = out[rows[j]]
-        total[:] = parts[0, j]
+        for f in range(len(total)):
+            total[f] = parts[0, j, f]
         for chunk in range(1, len(parts)):
             for f in range(len(total)):
                 total[f] += parts[chunk, j, f]

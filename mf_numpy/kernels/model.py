@@ -42,6 +42,8 @@ def predict(params: Params, users: Array, items: Array) -> Array:
     out = np.empty(len(users), params.P.dtype)
     b, c, biased = biases(params)
     mu = params.P.dtype.type(params.mu)
+    # Of one type, whatever the caller's, so that a kernel is compiled once.
+    users, items = (np.asarray(index).astype(np.int32, copy=False) for index in (users, items))
     predict_kernel(form(n_factors))(params.P, params.Q, b, c, mu, biased, users, items, out)
     return out
 

@@ -133,7 +133,8 @@ def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any], fast: bool
         form = getattr(kinds[-1], "literal_value", LOOPS)
         return vectors if in_registers or form != LOOPS else loops
 
-    overload(loops, jit_options={"fastmath": FAST if fast else False}, strict=False, prefer_literal=True)(chosen)
+    options = {"fastmath": FAST if fast else False, "no_cfunc_wrapper": True}
+    overload(loops, jit_options=options, strict=False, prefer_literal=True)(chosen)
 
 
 with_twin(load, lambda table, at, form: lanes.load(table, at, form))
