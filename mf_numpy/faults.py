@@ -110,8 +110,8 @@ def broken(fault: Fault) -> Iterator[None]:
 
     A Python function is given other code and stays the same object, so that every reference to it follows. A function
     compiled by Numba is compiled anew, without cache or threads, and put in the place of the old one in its module,
-    with those that call it; kernels that are made for each K are made afresh. All is as before when the block ends,
-    also by an error.
+    with those that call it; kernels that are made for each K are made afresh where its module has a part in them. All
+    is as before when the block ends, also by an error.
 
     Raises:
         ConfigError: the right line is not in the source exactly once.
@@ -122,7 +122,7 @@ def broken(fault: Fault) -> Iterator[None]:
     code = _edited(fault, module, _plain(target).__code__)
     with ExitStack() as undo:
         if module.__name__.startswith(kernels.__name__):
-            undo.enter_context(compiling.afresh())
+            undo.enter_context(compiling.afresh(module.__name__))
         if isinstance(target, CPUDispatcher):
             for name, dispatcher in _recompiled(module, target, code).items():
                 undo.callback(setattr, module, name, getattr(module, name))

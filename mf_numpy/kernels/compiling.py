@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from itertools import count, pairwise
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -14,13 +16,14 @@ import numba
 from mf_numpy.kernels import vector
 
 _made: dict[tuple[Any, ...], Any] = {}
-_on_disk = True
+_OPERATIONS = {f"{__package__}.{name}" for name in ("lanes", "normal", "tiles", "vector")}
+_changed: frozenset[str] = frozenset()
 _fingerprints = (n & 0xFFFFFFFF for n in count(vector.fingerprint + 1))
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for as many threads as Numba has, and keep the result on disk."""
-    return _compiled(function, parallel=True, fastmath=vector.FAST)
+    """Compile for as many threads as Numba has, and keep the result on disk; `afresh`, for one and in memory."""
+    return _compiled(function, parallel=_stays(function), fastmath=vector.FAST)
 
 
 def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +36,8 @@ def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     # Nothing in C calls a kernel, and what would let it takes long to compile.
-    compiled: Callable[..., Any] = numba.njit(function, cache=_on_disk, nogil=True, no_cfunc_wrapper=True, **options)
+    kept = _stays(function)
+    compiled: Callable[..., Any] = numba.njit(function, cache=kept, nogil=True, no_cfunc_wrapper=True, **options)
     return compiled
 
 
@@ -72,16 +76,50 @@ def per_form(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def afresh() -> Iterator[None]:
-    """Compile what the block uses anew, from the sources as they stand in memory; leave no trace on disk."""
-    global _on_disk
-    kept, before = dict(_made), (_on_disk, vector.fingerprint)
-    _made.clear()
-    # Other forms than any so far: Numba remembers what it has compiled of the operations, too.
-    _on_disk, vector.fingerprint = False, next(_fingerprints)
+def afresh(module: str) -> Iterator[None]:
+    """Compile kernels that a module has a part in anew, from the sources as they stand in memory; keep none on disk.
+
+    Args:
+        module: of this package, by its full name.
+    """
+    global _changed
+    kept, before = dict(_made), (_changed, vector.fingerprint)
+    if module in _OPERATIONS:
+        # In every kernel, in another form than any so far: Numba remembers what it has compiled of them, too.
+        module, vector.fingerprint = vector.__name__, next(_fingerprints)
+    _changed |= {module}
+    _forget()
     try:
         yield
     finally:
-        _made.clear()
+        _forget()
         _made.update(kept)
-        _on_disk, vector.fingerprint = before
+        _changed, vector.fingerprint = before
+
+
+def _stays(function: Callable[..., Any]) -> bool:
+    """Whether no module that is compiled `afresh` has a part in it."""
+    return function.__module__ not in _made_of(_changed)
+
+
+def _forget() -> None:
+    changed = _made_of(_changed)
+    for key in [key for key in _made if key[0].__module__ in changed]:
+        del _made[key]
+
+
+def _made_of(modules: frozenset[str]) -> frozenset[str]:
+    """The modules of this package that refer to something of these, or to one that does, and these."""
+    loaded = {name: vars(module) for name, module in sys.modules.items() if name.startswith(f"{__package__}.")}
+    found, more = frozenset[str](), modules
+    while more:
+        found |= more
+        more = frozenset(
+            name for name in loaded.keys() - found if not found.isdisjoint(map(_origin, loaded[name].values()))
+        )
+    return found
+
+
+def _origin(value: Any) -> Any:
+    """The module that a value is, or comes from."""
+    return value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
