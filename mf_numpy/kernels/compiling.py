@@ -99,7 +99,7 @@ def afresh(module: str) -> Iterator[None]:
 
 def _stays(function: Callable[..., Any]) -> bool:
     """Whether no module that is compiled `afresh` has a part in it."""
-    return function.__module__ not in _made_of(_changed)
+    return not _changed or function.__module__ not in _made_of(_changed)
 
 
 def _forget() -> None:
