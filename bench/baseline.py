@@ -26,14 +26,14 @@ Json = dict[str, Any]
 SCHEMA, VERSION = "mf-baseline", 1
 PATH = machine.ROOT / "bench" / "baseline.json"
 
-ALLOWED = {"float64": 1e-8, "float32": 1e-4}
+ALLOWED = {"float64": 1e-8, "float32": 2e-4}
 """How much higher an RMSE may be, in rating units, on whatever processor.
 
 Another processor adds in another order, so that last bits differ. An RMSE moves by no more than the predictions do
 (`equality.rmse_bound`). In float64 the run itself holds all parameters within 1e-10 of the reference's, which moves the
-smoke suite's predictions by less than 1e-8. In float32 a step rounds each number by at most 2⁻²⁴ of itself, a few times
-over; descent does not amplify that, so that after T = 50 steps parameters are within about 50 · 2⁻²³ = 6e-6, and
-predictions within 1e-4.
+smoke suite's predictions by less than 1e-8. In float32 a step rounds each number by at most 2⁻²⁴ of itself, and descent
+by steps that do not diverge does not amplify that: after T = 50 steps parameters are off by at most about 50 · 2⁻²⁴ =
+3e-6 of the largest, and predictions by less than 2e-4, their own rounding included.
 """
 
 

@@ -155,11 +155,11 @@ def test_what_is_allowed_follows_from_rounding() -> None:
     data, preset = suite.load_data("planted", "smoke"), PRESETS["smoke"]
     config = full_config(data.train, preset, seed=0)
     found = mf_numpy.fit(data.train, config, backend="numpy")
-    # Off by the contract's bound in float64; in float32 by a unit in the last place a step.
-    steps = {"float64": equality.FLOAT64_BOUND, "float32": preset.n_epochs * equality.EPS["float32"]}
+    # Off by the contract's bound in float64; in float32 by half a unit in the last place a step.
+    steps = {"float64": equality.FLOAT64_BOUND, "float32": preset.n_epochs * equality.EPS["float32"] / 2}
     for dtype, difference in steps.items():
         bound = equality.rmse_bound(found.params, difference, dtype)
-        assert baseline.ALLOWED[dtype] / 10 < bound < baseline.ALLOWED[dtype], (dtype, bound)
+        assert baseline.ALLOWED[dtype] / 100 < bound < baseline.ALLOWED[dtype], (dtype, bound)
     held = baseline.load()
     was = held["rows"]["full, numpy, cpu, float64"]["valid_rmse"]
     assert abs(found.score(data.valid).rmse - was) < baseline.ALLOWED["float64"]
