@@ -1,4 +1,4 @@
-"""Tables of an accuracy page that some will look for: what each system is, and which differences are sure."""
+"""Further tables of an accuracy page: what each system is and took, and which differences between two are sure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from bench.accuracy import ranked
+from bench.section import NOTHING, Cell, Column, Fold, Row, Table
 
 Json = dict[str, Any]
 
@@ -13,68 +14,68 @@ SURE = 0.05
 """Adjusted p-value below which a difference is no chance."""
 
 ABOUT = (
-    "system",
-    "version",
-    "licence",
-    "precision",
-    "threads",
-    "installed, MiB",
-    "tuned, s",
-    "joules of a fit",
-    "method",
+    *(Column(title, numeric=False) for title in ("system", "version", "licence", "precision")),
+    *map(Column, ("threads", "installed, MiB", "tuned, s", "joules")),
+    Column("method", numeric=False),
 )
 
 
-def about(result: Json) -> list[list[str]]:
-    """A line a system under `ABOUT`: what it is, and what it took to tune."""
-    return [
-        [
-            row["system"],
-            row["version"] or "–",
-            row["licence"] or "–",
-            row["precision"] or "–",
-            str(row["threads"] or "–"),
-            "–" if row["install_mib"] is None else f"{row['install_mib']:,}",
-            f"{_tuning(result, row):.0f}",
-            _joules(row),
-            row["method"] or "this project",
-        ]
-        for row in ranked(result)
-    ]
+def folds(result: Json) -> tuple[Fold, ...]:
+    """What few need and some will look for; nothing of a run that scored nobody."""
+    scored = ranked(result)
+    if not scored:
+        return ()
+    rows = tuple(_about(result, row) for row in scored)
+    return (
+        Fold(
+            "What each system is",
+            "Seconds of tuning are those of the whole grid, processes included.",
+            Table(ABOUT, rows),
+        ),
+        Fold("Which differences are sure", sure_of(result), matrix(result)),
+    )
 
 
-def matrix(result: Json) -> list[tuple[str, list[str]]]:
-    """Every system with its RMSE less that of each other, the best first; empty where it may be chance."""
-    names = [row["system"] for row in ranked(result)]
+def _about(result: Json, row: Json) -> Row:
+    joules = [one["joules"] for one in row["folds"] if one.get("joules") is not None]
+    tuned = sum(
+        float(one.get("wall_s", 0.0))
+        for key, one in result["cases"].items()
+        if key.startswith(f"{row['system']}, point ")
+    )
+    words = [Cell(str(row[name])) if row[name] else NOTHING for name in ("version", "licence", "precision")]
+    return Row(
+        (
+            Cell(row["system"]),
+            *words,
+            Cell(str(row["threads"])) if row["threads"] else NOTHING,
+            NOTHING if row["install_mib"] is None else Cell(f"{row['install_mib']:,}", row["install_mib"]),
+            Cell(f"{tuned:.0f}", tuned),
+            Cell(f"{statistics.median(joules):.3g}") if joules else NOTHING,
+            Cell(row["method"] or "this project"),
+        )
+    )
+
+
+def matrix(result: Json) -> Table:
+    """Every system's RMSE less that of each other, the best first; an empty cell where it may be chance."""
     rmse = {row["system"]: float(row["rmse"]) for row in ranked(result)}
     sure = {frozenset((pair["a"], pair["b"])) for pair in result["pairs"] if pair["rmse"]["adjusted"] < SURE}
-    return [
-        (name, [f"{rmse[name] - rmse[other]:+.4f}" if frozenset((name, other)) in sure else "" for other in names])
-        for name in names
-    ]
+
+    def cell(name: str, other: str) -> Cell:
+        return Cell(f"{rmse[name] - rmse[other]:+.4f}" if frozenset((name, other)) in sure else "")
+
+    columns = (Column("RMSE of", numeric=False), *(Column(f"less {k + 1}") for k in range(len(rmse))))
+    rows = (Row((Cell(f"{k + 1} {name}"), *(cell(name, other) for other in rmse))) for k, name in enumerate(rmse))
+    return Table(columns, tuple(rows))
 
 
 def sure_of(result: Json) -> str:
     """One sentence on the matrix."""
     found = result["pairs"]
-    sure = sum(pair["rmse"]["adjusted"] < SURE for pair in found)
-    mae = sum(pair["mae"]["adjusted"] < SURE for pair in found)
+    sure, mae = (sum(pair[measure]["adjusted"] < SURE for pair in found) for measure in ("rmse", "mae"))
     return (
         f"Of {len(found)} pairs of systems {sure} differ surely in RMSE and {mae} in MAE: paired over the same draws "
-        f"of users, p below {SURE} after Holm's adjustment for all pairs. Line less "
-        "column; what may be chance is left empty."
+        f"of users, p below {SURE} after Holm's adjustment for all pairs. Line less column; what may be chance is "
+        "left empty."
     )
-
-
-def _tuning(result: Json, row: Json) -> float:
-    """Seconds that trying the grid took, the start of each process included."""
-    return sum(
-        float(one.get("wall_s", 0.0))
-        for key, one in result["cases"].items()
-        if key.startswith(f"{row['system']}, point ")
-    )
-
-
-def _joules(row: Json) -> str:
-    found = [one["joules"] for one in row["folds"] if one.get("joules") is not None]
-    return f"{statistics.median(found):.3g}" if found else "–"

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from bench import accuracy, accuracy_details, report
+from bench import accuracy_details, section
 from bench.accuracy import ranked
 from bench.race import in_words
 from bench.result import clean, to_text
+from bench.section import NOTHING, Cell, Column, Row, Section, Table, mib, number
 from mf_numpy.errors import FileFormatError, counted
 
+if TYPE_CHECKING:
+    from bench.figures import Picture
+
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table; one that is numeric is aligned to the right."""
-
-    title: str
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number it is sorted by."""
-
-    text: str
-    value: float | None = None
-
 
 COLUMNS = (
     Column("system", numeric=False),
@@ -45,6 +32,19 @@ COLUMNS = (
 )
 
 
+METHOD = (
+    "Every system gets the same encoded ids and hands predictions back over a file; one scorer clips them to the "
+    "rating scale and scores them. Pairs with a side that has no training rating are shown to none, and counted in "
+    "RMSE of all pairs alone, predicted by the training mean.",
+    "Each system is tuned over a grid of its own: nine tenths of the first test's training ratings to learn from, one "
+    "tenth to choose settings and number of epochs by. What it chooses goes to every test unchanged, trained on all of "
+    "that test's training ratings, and each test is scored once. All that was tried is in the JSON.",
+    "Intervals are of 95 %, by a bootstrap that draws users with replacement, since the errors of one user hang "
+    "together. All systems are scored with the same draws, so that a difference between two is paired: it can be sure "
+    "where both intervals overlap. Seconds are of training alone, the median over the tests.",
+)
+
+
 def render(results: list[Json]) -> str:
     """The page of one or more results of `bench.accuracy`, a section each. Needs jinja2 and matplotlib.
 
@@ -52,41 +52,44 @@ def render(results: list[Json]) -> str:
         ImportError: one of them is not installed.
         FileFormatError: a run that was killed before it had judged anything.
     """
-    for one in results:
-        if not one["systems"]:
-            raise FileFormatError(
-                f"the run of {one['protocol']['name']} was killed after {counted(len(one['cases']), 'fit')}; "
-                "go on with run --resume, which judges it"
-            )
     results = [json.loads(to_text(clean(one))) for one in results]
-    held = results[0] if len(results) == 1 else {"schema": accuracy.SCHEMA, "results": results}
-    return report.page(
-        "accuracy.html.j2",
-        held,
-        columns=COLUMNS,
-        about=accuracy_details.ABOUT,
-        version=accuracy.VERSION,
-        sections=[_section(one) for one in results],
+    return section.html([part(one) for one in results], section.held(results))
+
+
+def part(result: Json) -> Section:
+    """The result's section of a page.
+
+    Raises:
+        FileFormatError: a run that was killed before it had judged anything.
+    """
+    if not result["systems"]:
+        raise FileFormatError(
+            f"the run of {result['protocol']['name']} was killed after {counted(len(result['cases']), 'fit')}; "
+            "go on with run --resume, which judges it"
+        )
+
+    def draw() -> Sequence[Picture]:
+        from bench import accuracy_figures
+
+        return accuracy_figures.pictures(result)
+
+    missing = [
+        f"{row['system']} ({row['status']}: {row['reason']})" for row in result["systems"] if row["rmse"] is None
+    ]
+    return Section(
+        kind="Accuracy, ours and others'",
+        data=result["identity"]["protocol"],
+        verdict=verdict(result),
+        about=_about(result),
+        table=Table(COLUMNS, (*map(_row, ranked(result)), *_yardsticks(result))),
+        machine=section.machine_lines(result),
+        method=METHOD,
+        draw=draw,
+        warnings=() if result["complete"] else ("The run was cut short: systems that lack a test have no line.",),
+        notes=(f"Without a score: {'; '.join(missing)}.",) if missing else (),
+        folds=accuracy_details.folds(result),
+        hint="mf_numpy, Cornac",
     )
-
-
-def _section(result: Json) -> Json:
-    from bench import accuracy_figures
-
-    scored = ranked(result)
-    return {
-        "title": result["identity"]["protocol"],
-        "verdict": verdict(result),
-        "about": _about(result),
-        "warnings": [] if result["complete"] else ["The run was cut short: systems that lack a test have no line."],
-        "rows": [_row(row) for row in scored] + _yardsticks(result),
-        "missing": [row for row in result["systems"] if row["rmse"] is None],
-        "pictures": accuracy_figures.pictures(result),
-        "details": accuracy_details.about(result),
-        "sure": accuracy_details.sure_of(result),
-        "matrix": accuracy_details.matrix(result),
-        "machine": report.machine_lines(result),
-    }
 
 
 def verdict(result: Json) -> str:
@@ -129,38 +132,37 @@ def _about(result: Json) -> str:
     )
 
 
-def _row(row: Json) -> Json:
+def _row(row: Json) -> Row:
     low, high = row["interval"]
     behind = row["behind"]
     above = Cell("the best", 0.0)
     if behind is not None:
         least, most = behind["interval"]
         above = Cell(f"{least:+.4f} to {most:+.4f}", (least + most) / 2)
-    peaks = [one["peak_bytes"] for one in row["folds"] if one["peak_bytes"]]
-    peak = max(peaks, default=None)
     best = row["tuned"]
-    cells = [
-        Cell(row["system"]),
-        Cell(f"{row['rmse']:.4f}", row["rmse"]),
-        Cell(f"{low:.4f} to {high:.4f}", low),
-        above,
-        Cell(f"{row['mae']:.4f}", row["mae"]),
-        Cell(f"{row['rmse_all']:.4f}", row["rmse_all"]),
-        Cell(f"{row['seconds']:.3g}", row["seconds"]),
-        Cell("–") if peak is None else Cell(f"{peak / 2**20:,.0f}", peak),
-        Cell(f"{in_words(best['settings'])}, {best['epochs']} epochs; {len(best['tried'])} tried"),
-    ]
-    return {"off": False, "cells": cells}
+    return Row(
+        (
+            Cell(row["system"]),
+            number(row["rmse"], ".4f"),
+            Cell(f"{low:.4f} to {high:.4f}", low),
+            above,
+            number(row["mae"], ".4f"),
+            number(row["rmse_all"], ".4f"),
+            number(row["seconds"], ".3g"),
+            mib(max((one["peak_bytes"] for one in row["folds"] if one["peak_bytes"]), default=None)),
+            Cell(f"{in_words(best['settings'])}, {best['epochs']} epochs; {len(best['tried'])} tried"),
+        )
+    )
 
 
-def _yardsticks(result: Json) -> list[Json]:
+def _yardsticks(result: Json) -> list[Row]:
     """Lines of what needs no factors, and of the best that can be."""
     tests = result["tests"]
     found = {kind: [test["baselines"][kind] for test in tests] for kind in tests[0]["baselines"]}
     found["noise floor"] = [test["noise_floor"] for test in tests if test["noise_floor"] is not None]
-    rest = [Cell("–")] * (len(COLUMNS) - 2)
+    rest = [NOTHING] * (len(COLUMNS) - 2)
     return [
-        {"off": True, "cells": [Cell(kind), Cell(f"{statistics.mean(values):.4f}", statistics.mean(values)), *rest]}
+        Row((Cell(kind), number(statistics.mean(values), ".4f"), *rest), off=True)
         for kind, values in found.items()
         if values
     ]

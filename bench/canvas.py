@@ -99,7 +99,7 @@ def svg_of(draw: Draw, name: str, theme: Theme, outcome: Json, *, height: float)
         figure = _figure(draw, theme, outcome, height)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return re.sub(r"<[^>]*>", _rounded, buffer.getvalue())
+    return rounded(buffer.getvalue())
 
 
 def made(name: str, theme: Theme, outcome: Json) -> Figure:
@@ -162,6 +162,11 @@ def _figure(draw: Draw, theme: Theme, outcome: Json, height: float) -> Figure:
     FigureCanvasSVG(figure)
     draw(figure, theme, outcome)
     return figure
+
+
+def rounded(svg: str) -> str:
+    """An SVG with its coordinates to a hundredth of a point."""
+    return re.sub(r"<[^>]*>", _rounded, svg)
 
 
 def _rounded(tag: re.Match[str]) -> str:

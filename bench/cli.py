@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from bench import cli_look, cli_measure, cli_run, result, suite, table
-from bench import report as page
 from bench.cases import BACKENDS
 from bench.cli_measure import OUT, Data, names, say
 from bench.peers import cli as peers
@@ -90,33 +89,41 @@ def _roofline(data: suite.Data, outcome: dict[str, Any]) -> dict[str, Any] | Non
 
 @app.command
 def report(
-    *sources: Path, out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="the HTML file")] = None
+    *sources: Path,
+    form: Annotated[
+        str, Parameter(name="--format", help="html, md (verdicts and tables) or json (the results)")
+    ] = "html",
+    out: Annotated[
+        Path | None,
+        Parameter(
+            name=("--out", "-o"),
+            help="the file; by default report.html beside the first result, and standard output for md and json",
+        ),
+    ] = None,
 ) -> int:
-    """Render the report of earlier result files again.
+    """Make one page of earlier result files, of any kind and in any mixture.
 
     Parameters
     ----------
     sources
-        A result.json, or results of run --suite peers or accuracy, which are sections of one page.
+        Results that this program wrote, a section each.
     """
+    from bench.pages import book
+
     if not sources:
         raise ConfigError("no file came; give the path of a result, such as bench/out/result.json")
-    target = sources[0].with_name("report.html") if out is None else out
-    result.write_atomically(target, _page(sources))
-    Console(highlight=False).print(str(target), soft_wrap=True, markup=False)
+    text = book.render(book.read(sources), form)
+    target = sources[0].with_name("report.html") if out is None and form == "html" else out
+    if target is None:
+        Console(highlight=False).out(text, end="", highlight=False)
+        return 0
+    result.write_atomically(target, text)
+    console = Console(highlight=False)
+    console.print(str(target), soft_wrap=True, markup=False)
+    size = len(text.encode())
+    if form == "html" and size > book.LIMIT:
+        console.print(f"{size / 1e6:.1f} MB are much for a page; give fewer files for a smaller one", soft_wrap=True)
     return 0
-
-
-def _page(sources: tuple[Path, ...]) -> str:
-    from bench import accuracy, accuracy_page
-
-    if result.schema_of(sources[0]) == accuracy.SCHEMA:
-        return accuracy_page.render([result.load(path, accuracy.SCHEMA, accuracy.VERSION) for path in sources])
-    if len(sources) > 1:
-        raise ConfigError(
-            f"{len(sources)} files came, but only results of run --suite peers or accuracy share a page; give one file"
-        )
-    return page.render(result.load(sources[0]))
 
 
 @app.command

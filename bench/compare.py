@@ -12,7 +12,6 @@ are, is at most 2.5 % (Bonferroni); a mean over many cases sees small changes th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from bench import intervals
 from bench.compared import SCHEMAS, Case, Schema
 from bench.intervals import CHANCE, Estimate
+from bench.result import read
 from mf_numpy.errors import ConfigError, FileFormatError, choose, counted
 
 Json = dict[str, Any]
@@ -102,20 +102,9 @@ def threshold(text: str) -> float:
 
 def _load(path: Path) -> tuple[Json, str, dict[str, Case]]:
     """A result, its schema and its cases by key."""
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileFormatError(f"{path.name} cannot be read: {error.strerror}; give the path of a result file") from None
-    except ValueError as error:
-        raise FileFormatError(f"{path.name} is not JSON: {error}") from None
-    name = result.get("schema") if isinstance(result, dict) else None
-    if name not in SCHEMAS:
-        raise FileFormatError(f"{path.name} has the schema {name!r}, but must have one of {', '.join(SCHEMAS)}")
-    kind, version = SCHEMAS[name], result.get("schema_version")
-    if version != kind.version:
-        newer = isinstance(version, int) and version > kind.version
-        todo = "compare with the checkout that wrote it" if newer else "measure again"
-        raise FileFormatError(f"{path.name} has version {version!r} of {name}, but {kind.version} is read here; {todo}")
+    result = read(path, {name: kind.version for name, kind in SCHEMAS.items()}, to="compare")
+    name: str = result["schema"]
+    kind = SCHEMAS[name]
     try:
         cases = list(kind.cases(result))
         for key in ("created", "code", "machine", "environment"):

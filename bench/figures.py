@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -19,16 +19,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from bench import roof_figure
-from bench.canvas import Theme
+from bench.canvas import Theme, rounded
 
 Json = dict[str, Any]
 
 INK, GRID = "#010203", "#040506"
 HUES = ("#3f88d8", "#dd7f1f", "#2fa36f", "#c9508f")
 COLOURS = {"loops": "#8b8f98", "numpy": "#3f88d8", "numba": "#dd7f1f", "torch": "#c9508f", "cuda": "#2fa36f"}
+THEME = Theme("report", INK, INK, GRID, "#ffffff", HUES)
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -67,8 +69,10 @@ def pictures(result: Json) -> list[Picture]:
     drifting = [row for row in full if row["difference"] and not _is_reference(row)]
     if drifting:
         made.append(_drift(drifting))
+    if any(record["valid_rmse"] is not None for row in full for record in row["history"]):
+        made.append(_quickness(full))
     if result.get("roofline"):
-        made.append(_roofline(result["roofline"]))
+        made.append(roofline(result["roofline"]))
     return made
 
 
@@ -173,7 +177,56 @@ def _drift(rows: list[Json]) -> Picture:
     return picture("Drift from the reference", about + ".", draw, "drift")
 
 
-def _roofline(found: Json) -> Picture:
+def _quickness(rows: list[Json]) -> Picture:
+    """Validation RMSE against the seconds of training that it took, of every backend and dtype."""
+    curves = {}
+    for row in rows:
+        seconds = np.cumsum([record["seconds"] for record in row["history"]])
+        points = zip(seconds.tolist(), (record["valid_rmse"] for record in row["history"]), strict=True)
+        curves[f"{_name(row)} · {row['dtype']}"] = [(s, rmse) for s, rmse in points if rmse is not None]
+    best = pareto([point for curve in curves.values() for point in curve])
+
+    def draw(axes: Axes) -> None:
+        for row, (name, curve) in zip(rows, curves.items(), strict=True):
+            dash = "-" if row["dtype"] == "float64" else (0, (4, 2))
+            axes.plot(*zip(*curve, strict=True), color=COLOURS[_kind(row)], linestyle=dash, linewidth=1.6, label=name)
+        front(axes, best)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of training, log scale")
+        axes.set_ylabel("validation RMSE")
+
+    about = (
+        "Validation RMSE against the seconds of training that it took. The wide band is what no other backend reaches "
+        f"as soon (the Pareto front). {_number(best[-1][1])} is reached after "
+        + "; ".join(f"{_reached(curve, best[-1][1])} by {name}" for name, curve in curves.items())
+        + "."
+    )
+    return picture("RMSE against seconds", about, draw, "quickness")
+
+
+def _reached(curve: list[tuple[float, float]], rmse: float) -> str:
+    # The last digits of an RMSE differ with the order of sums.
+    seconds = next((s for s, here in curve if here <= rmse + 1e-4), None)
+    return "no time" if seconds is None else f"{seconds:.3g} s"
+
+
+def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both numbers, by the first."""
+    out: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not out or point[1] < out[-1][1]:
+            out.append(point)
+    return out
+
+
+def front(axes: Axes, points: list[tuple[float, float]]) -> None:
+    """The points of a Pareto front as a band behind the curves that it touches."""
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, color=INK, linewidth=6.0, alpha=0.25, drawstyle="steps-post", zorder=1.5, label="Pareto front")
+
+
+def roofline(found: Json) -> Picture:
+    """Every kernel beside the lines of the machine, as `bench.kernels` measured them."""
     n = max(row["threads"] for row in found["rows"])
     rows = [row for row in found["rows"] if (row["threads"], row["dtype"]) == (n, "float32")]
     about = (
@@ -183,8 +236,7 @@ def _roofline(found: Json) -> Picture:
     about += "; ".join(f"{row['kernel']} {roof_figure.share(row)}" for row in rows) + "."
     if (found["others_busy_cores"] or 0.0) > 0.25:
         about += f" Others kept {found['others_busy_cores']:.2f} cores busy meanwhile: not to be trusted."
-    svg = roof_figure.draw(found, Theme("report", INK, INK, GRID, "#ffffff", HUES))
-    return Picture("How near the machine's limit", about, _inline(svg, "roofline", "Roofline", about))
+    return of_svg("Roofline", about, roof_figure.draw(found, THEME), "roofline")
 
 
 def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:
@@ -194,9 +246,10 @@ def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         draw(axes)
-        handles, _ = axes.get_legend_handles_labels()
+        handles, labels = axes.get_legend_handles_labels()
         if handles:
-            figure.legend(loc="outside lower left", ncols=3, handlelength=1.8, columnspacing=1.2)
+            columns = 3 if max(map(len, labels)) < 24 else 2
+            figure.legend(loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
         figure.set_layout_engine("constrained")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -205,10 +258,7 @@ def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6)
 
 def _inline(svg: str, key: str, title: str, about: str) -> str:
     """The SVG element alone: as wide as its box, ids of its own, colours left to the page, described for a reader."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{key}-', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", svg)
+    svg = _set_apart(_slim(rounded(svg[svg.index("<svg") :])), key)
     head = re.search(r"<svg[^>]*>", svg)
     box = re.search(r'viewBox="[^"]*"', svg)
     assert head is not None and box is not None
@@ -219,6 +269,31 @@ def _inline(svg: str, key: str, title: str, about: str) -> str:
     )
     opening += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
     return opening + named + re.sub(r"^<svg[^>]*>", "", svg).strip()
+
+
+def _slim(svg: str) -> str:
+    """The same without what no reader sees: comments, line breaks, turns by nothing, ids that nothing refers to."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    return re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
+
+
+def of_svg(title: str, about: str, svg: str, key: str) -> Picture:
+    """A figure of an SVG that is drawn already, in the colours `INK` and `GRID`."""
+    return Picture(title, about, _inline(svg, key, title, about))
+
+
+def apart(made: Picture, key: str) -> Picture:
+    """The same figure with other ids, for a page on which it may stand twice."""
+    svg = re.sub(r'(aria-labelledby=")(\S+) (\S+)"', rf'\g<1>{key}-\g<2> {key}-\g<3>"', made.svg)
+    return replace(made, svg=_set_apart(svg, key))
+
+
+def _set_apart(svg: str, key: str) -> str:
+    svg = re.sub(r'\bid="', f'id="{key}-', svg)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", svg)
 
 
 def _kind(row: Json) -> str:

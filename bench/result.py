@@ -23,6 +23,7 @@ import os
 import re
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,38 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def schema_of(path: Path) -> Any:
-    """The schema that a file names, or None where it is no result."""
+def read(path: Path, versions: Mapping[str, int], *, to: str) -> Json:
+    """Read a result file of any of several schemas.
+
+    Args:
+        versions: what is read, by schema.
+        to: what it is read for, a verb.
+
+    Raises:
+        FileFormatError: not there, no result, or of another schema or version.
+    """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return held.get("schema") if isinstance(held, dict) else None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFormatError(f"{path.name} cannot be read: {error.strerror}; give the path of a result file") from None
+    except ValueError as error:
+        raise FileFormatError(f"{path.name} is not JSON: {error}") from None
+    return checked(found, path.name, versions, to=to)
+
+
+def checked(found: Any, name: str, versions: Mapping[str, int], *, to: str) -> Json:
+    """What `name` held, if that is a result of one of the schemas; see `read`."""
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if not isinstance(schema, str) or schema not in versions:
+        raise FileFormatError(f"{name} has the schema {schema!r}, but must have one of {', '.join(versions)}")
+    version = found.get("schema_version")
+    if version != versions[schema]:
+        newer = isinstance(version, int) and version > versions[schema]
+        todo = f"{to} with the checkout that wrote it" if newer else "measure again"
+        raise FileFormatError(
+            f"{name} has version {version!r} of {schema}, but {versions[schema]} is read here; {todo}"
+        )
+    return dict(found)
 
 
 def load(path: Path, schema: str = SCHEMA, version: int = VERSION) -> Json:

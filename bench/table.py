@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from bench.result import busy, label
+from bench.section import Column
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading, and whether its cells are numbers, which stand to the right."""
-
-    title: str
-    numeric: bool = True
-
 
 COLUMNS = (
     Column("backend", False),
@@ -58,6 +49,23 @@ def cells(row: Json) -> list[str]:
         _small(difference.get("params")),
         _small(difference.get("loss")),
         _small(difference.get("bound")),
+    ]
+
+
+def values(row: Json) -> list[float | None]:
+    """What each cell of a row is sorted by; None where it is words, or not there."""
+    timing, final, difference, warm = (row[name] or {} for name in ("timing", "final", "difference", "warm_up"))
+    sliced = row["problem"] == "slice"
+    return [
+        *(None for column in COLUMNS if not column.numeric),
+        row["n_ratings"],
+        timing.get("median_ms"),
+        timing.get("q1_ms"),
+        timing.get("ratings_per_s"),
+        sum(warm.values()) if warm else None,
+        final.get("train_rmse"),
+        None if sliced else final.get("valid_rmse"),
+        *(difference.get(name) for name in ("params", "loss", "bound")),
     ]
 
 

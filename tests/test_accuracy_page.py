@@ -12,7 +12,7 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, committed, result
+from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, result
 from bench.launch import Json
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
@@ -50,12 +50,19 @@ def test_several_protocols_are_sections_of_one_page(path: Path, outcome: Json, t
     assert text == accuracy_page.render([outcome, outcome]) and text.count("<table id=") == 2
 
 
-def test_files_of_two_kinds_do_not_share_a_page(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = committed.path("scaling.json")
-    assert cli.main(["report", str(path), str(other)]) == 2
-    assert "scaling.json is no benchmark result of schema mf-accuracy" in capsys.readouterr().err
-    assert cli.main(["report", str(other), str(path)]) == 2
-    assert "2 files came, but only results of run --suite peers or accuracy share a page" in capsys.readouterr().err
+def test_results_of_other_kinds_share_the_page(
+    path: Path, outcome: Json, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = next((Path(accuracy.__file__).parent / "results").rglob("links.json"))
+    page = tmp_path / "page.html"
+    assert cli.main(["report", str(path), str(other), "--out", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data-sortable>") == 2 and text.count("<svg") == 5 + 2
+    assert json.loads(text.split('id="result">')[1].split("</script>")[0])["results"][0] == outcome
+    assert accuracy_page.verdict(outcome) in text and text.count("Each system is tuned over a grid of its own") == 1
+    (tmp_path / "x.json").write_text("no result", encoding="utf-8")
+    assert cli.main(["report", str(path), str(tmp_path / "x.json")]) == 2
+    assert "x.json is not JSON" in capsys.readouterr().err
     assert cli.main(["report"]) == 2
     assert "no file came" in capsys.readouterr().err
 
@@ -71,13 +78,20 @@ def test_the_verdict_says_who_is_best_and_whether_that_may_be_chance(outcome: Js
 
 
 def test_the_details_say_what_each_system_is_and_which_differences_are_sure(outcome: Json) -> None:
-    (good, worse) = accuracy_details.about(outcome)
+    about, sure = accuracy_details.folds(outcome)
+    assert about.table is not None
+    (good, worse) = ([cell.text for cell in row.cells] for row in about.table.rows)
     assert good[0] == "good" and good[3] == "float32" and worse[7] == "–"
-    assert dict(accuracy_details.matrix(outcome)) == {"good": ["", "-0.2500"], "worse": ["+0.2500", ""]}
-    assert "Of 1 pairs of systems 1 differ surely in RMSE and 1 in MAE" in accuracy_details.sure_of(outcome)
+    assert _matrix(outcome) == [["1 good", "", "-0.2500"], ["2 worse", "+0.2500", ""]]
+    assert "Of 1 pairs of systems 1 differ surely in RMSE and 1 in MAE" in sure.about
     close = json.loads(json.dumps(outcome))
     close["pairs"][0]["rmse"]["adjusted"] = 0.05
-    assert dict(accuracy_details.matrix(close)) == {"good": ["", ""], "worse": ["", ""]}
+    assert _matrix(close) == [["1 good", "", ""], ["2 worse", "", ""]]
+    assert accuracy_details.folds(outcome | {"systems": []}) == ()
+
+
+def _matrix(outcome: Json) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in accuracy_details.matrix(outcome).rows]
 
 
 def test_the_front_holds_those_that_none_beats_in_both() -> None:

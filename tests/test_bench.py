@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, compare, equality, launch, machine, report, result, suite, table, worker
+from bench import cli, compare, equality, figures, launch, machine, report, result, suite, table, worker
 from bench.cases import Case, choose_cases, snapshots
+from bench.pages import book
 from mf_numpy import Config, Ratings
 from mf_numpy.engine import NumpyEngine, State
 from mf_numpy.errors import ConfigError, FileFormatError
@@ -108,7 +109,7 @@ def test_written_files_are_private_deterministic_and_readable(finished: Json, tm
     assert embedded is not None
     assert json.loads(embedded[1]) == finished
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page)
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert finished["verdict"].split(";")[0] in page
     assert "Date" not in page.split("<svg", 1)[1].split("</svg>", 1)[0]
 
@@ -117,6 +118,38 @@ def test_report_of_an_earlier_file_is_the_same(finished: Json, tmp_path: Path) -
     json_path, html_path = suite.write(finished, tmp_path)
     assert cli.main(["report", str(json_path), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == html_path.read_bytes()
+
+
+def test_the_report_sets_rmse_against_the_seconds_of_training(finished: Json) -> None:
+    (picture,) = (one for one in figures.pictures(finished) if one.title == "RMSE against seconds")
+    full = [row for row in finished["rows"] if row["problem"] == "full" and row["history"]]
+    assert all(f"{row['backend']} · {row['dtype']}" in picture.svg for row in full)
+    points = [
+        (sum(record["seconds"] for record in row["history"][: at + 1]), record["valid_rmse"])
+        for row in full
+        for at, record in enumerate(row["history"])
+    ]
+    lowest = min(rmse for _, rmse in points)
+    assert f"{lowest:.4f} is reached after " in picture.about
+    front = figures.pareto(points)
+    assert all(any(s <= x and rmse <= y for s, rmse in front) for x, y in points)
+    assert not any(s < x and rmse < y for s, rmse in front for x, y in front)
+    for row in full:
+        seconds = 0.0
+        for record in row["history"]:
+            seconds += record["seconds"]
+            if record["valid_rmse"] <= lowest + 1e-4:
+                assert f"{seconds:.3g} s by {figures._name(row)} · {row['dtype']}" in picture.about
+                break
+
+
+def test_the_comparison_stands_beside_other_results(finished: Json) -> None:
+    (scaling,) = book.read([next((machine.ROOT / "bench" / "results").rglob("links.json"))])
+    text = book.render([("result.json", finished), scaling])
+    assert finished["verdict"].split(";")[0] in text and text.count("<svg") == 4 + 2
+    shown = book.render([("result.json", finished)], "md").splitlines()
+    assert len([line for line in shown if line.startswith("| ")]) == 2 + len(finished["rows"])
+    assert any(line.startswith("| numba | cpu | float64 | ok |") for line in shown)
 
 
 def test_a_result_beside_itself(finished: Json, tmp_path: Path) -> None:
