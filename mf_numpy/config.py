@@ -27,7 +27,7 @@ SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "cd": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
     "lbfgs": {"n_epochs": 100, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
 }
-"""What a setting is when it is not given, where that depends on the solver; `defaults.json` in `bench/results` says why.
+"""What a setting is when it is not given, where that depends on the solver; a committed `defaults.json` says why.
 
 A solver that comes close to the minimum of Eq. 2 wants more of a penalty than one that stops before.
 """
