@@ -6,7 +6,9 @@ fast one. Nothing here needs PyTorch; `mf_torch` is the same model with autograd
 """
 
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.errors import ConfigError, DataError, FileFormatError
+from mf_numpy.features import Features, design_of
 from mf_numpy.ratings import IdMap, Ratings
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout, Split, hold_out, k_fold, leave_last, random_split
@@ -17,12 +19,15 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Design",
+    "Features",
     "FileFormatError",
     "FitResult",
     "Holdout",
     "IdMap",
     "Ratings",
     "Split",
+    "design_of",
     "fit",
     "hold_out",
     "init",

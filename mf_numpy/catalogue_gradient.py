@@ -130,9 +130,9 @@ GRADIENT = (
     ),
     Fault(
         name="norms-not-squared",
-        function="mf_numpy.objective:penalty",
-        right="norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)",
-        wrong="norms = total((params.P**2).sum(axis=1) ** 0.5 * w_u) + total((params.Q**2).sum(axis=1) ** 0.5 * w_i)",
+        function="mf_numpy.objective:norms",
+        right="out = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)",
+        wrong="out = total((params.P**2).sum(axis=1) ** 0.5 * w_u) + total((params.Q**2).sum(axis=1) ** 0.5 * w_i)",
         origin="LensKit's FlexMF squares the biases in its penalty and not the norms of the factors.",
         caught_by=("loops", "complex step", "along a line", "worked example", "first-order decrease"),
     ),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
 from mf_numpy import gradients, kernels, loops, model, optim
-from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.errors import choose
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
@@ -97,6 +98,19 @@ class SelfEnding(Protocol[S_contra]):
         """Let go what the state holds; called once, however the fit ends, and maybe in the middle of a step."""
 
 
+@runtime_checkable
+class Describing(Protocol):
+    """What an engine has besides `Engine` when its states hold parameters of features, not of users and items."""
+
+    design: Design
+
+    def first(self, train: Ratings, config: Config) -> Params:
+        """Where the features' parameters start."""
+
+    def rows(self, theta: Params) -> Params:
+        """The parameters of users and items that they make (Eq. 33)."""
+
+
 class NumpyEngine:
     """The backends of this package; `Engine` says what each method does."""
 
@@ -106,32 +120,42 @@ class NumpyEngine:
         self.backend: str = choose("backend", backend, get_args(Backend))
         self.predict: Predictor = kernels.predict if backend == "numba" else model.predict
 
-    def load(self, train: Ratings, config: Config) -> Batch:
+    def load(self, train: Ratings, config: Config) -> Any:
         return full_batch(train, config)
 
-    def start(self, state: State, whole: Batch, config: Config) -> State:
+    def start(self, state: State, whole: Any, config: Config) -> State:
         if self.backend != "numba":
             return state
-        sample = whole if config.batch_size is None or config.batch_size >= len(whole) else replace(whole, indptr=None)
-        return replace(state, room=kernels.workspace(state.params, sample))
+        in_parts = config.batch_size is not None and config.batch_size < len(whole)
+        return replace(state, room=self._room(state.params, whole, in_parts))
 
-    def batches(self, whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+    def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         return mini_batches(whole, epoch, config)
 
-    def step(self, state: State, batch: Batch, config: Config) -> State:
+    def step(self, state: State, batch: Any, config: Config) -> State:
         lr = config.lr_at(state.epoch + 1)
         tensors = state.params.tensors()
         # An overflow is reported by the training loop as divergence, with the knob to turn.
         with np.errstate(over="ignore", invalid="ignore"):
             if self.backend == "numba":
-                seen = kernels.gradient(state.params, batch, config, state.room)
+                seen = self._by_kernels(state, batch, config)
                 memory = kernels.update(tensors, state.memory, seen.gradient, lr, config)
                 return replace(state, memory=memory, evaluation=seen)
-            gradient: Callable[..., Evaluation] = loops.gradient if self.backend == "loops" else gradients.gradient
+            gradient = self._gradient
             update = loops.update if self.backend == "loops" else optim.update
             seen = gradient(state.params, batch, config)
             moved, memory = update(tensors, state.memory, seen.gradient, lr, config)
         return replace(state, params=state.params.with_tensors(moved), memory=memory, evaluation=seen)
+
+    def _gradient(self, params: Params, batch: Any, config: Config) -> Evaluation:
+        by_hand = loops.gradient if self.backend == "loops" else gradients.gradient
+        return by_hand(params, batch, config)
+
+    def _room(self, params: Params, whole: Any, in_parts: bool) -> Any:
+        return kernels.workspace(params, replace(whole, indptr=None) if in_parts else whole)
+
+    def _by_kernels(self, state: State, batch: Any, config: Config) -> Evaluation:
+        return kernels.gradient(state.params, batch, config, state.room)
 
     def seen(self, state: State) -> tuple[float, float]:
         assert state.evaluation is not None

@@ -1,4 +1,4 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17 and 30 in plain Python, one number at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30 and 33 to 35 in plain Python, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.sparse as sp
 
 from mf_numpy.adaptive import BETA1, BETA2, EPS, FLOOR
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.optim import Memory
@@ -83,6 +85,50 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     grads = {"P": d_p, "Q": d_q} if params.b is None else {"P": d_p, "Q": d_q, "b": d_b, "c": d_c}
     cast = {name: g.astype(params.P.dtype) for name, g in grads.items()}
     return Evaluation(share * losses + config.reg * norms, squared_error, cast)
+
+
+def gradient_of_features(theta: Params, batch: Batch, design: Design, config: Config) -> Evaluation:
+    """J and ∇J by the parameters of features (Eq. 33 to 35), rating by rating and feature by feature."""
+    share, n_factors = 1.0 / len(batch), theta.shape[2]
+    grads = {name: np.zeros(value.shape) for name, value in theta.tensors().items()}
+    used = {"P": np.zeros(len(theta.P)), "Q": np.zeros(len(theta.Q))}
+    losses = squared_error = 0.0
+    for k in range(len(batch)):
+        u, i = int(batch.users[k]), int(batch.items[k])
+        of_user, of_item = _features(design.users.matrix, u), _features(design.items.matrix, i)
+        p = [sum(x * float(theta.P[a, f]) for a, x in of_user) for f in range(n_factors)]  # Eq. 33
+        q = [sum(y * float(theta.Q[a, f]) for a, y in of_item) for f in range(n_factors)]  # Eq. 33
+        predicted = theta.mu + sum(p[f] * q[f] for f in range(n_factors))  # Eq. 1
+        if theta.b is not None and theta.c is not None:
+            predicted += sum(x * float(theta.b[a]) for a, x in of_user)  # Eq. 33
+            predicted += sum(y * float(theta.c[a]) for a, y in of_item)  # Eq. 33
+        error = predicted - float(batch.values[k])
+        loss, e = loss_and_residual(error, config)
+        losses += loss
+        squared_error += error**2
+        for factors, bias, features, other in (("P", "b", of_user, q), ("Q", "c", of_item, p)):
+            for a, x in features:
+                used[factors][a] += 1.0  # Eq. 35
+                for f in range(n_factors):
+                    grads[factors][a, f] += share * e * x * other[f]  # Eq. 34
+                if bias in grads:
+                    grads[bias][a] += share * e * x  # Eq. 34
+
+    norms = 0.0
+    for name, value in theta.tensors().items():
+        counts = used["P" if name in ("P", "b") else "Q"]
+        for at in np.ndindex(*value.shape):
+            weight = 1.0 if config.penalty == "total" else float(counts[at[0]]) * share  # Eq. 35
+            norms += weight * float(value[at]) ** 2
+            grads[name][at] += 2.0 * config.reg * weight * float(value[at])  # Eq. 34
+    cast = {name: g.astype(theta.P.dtype) for name, g in grads.items()}
+    return Evaluation(share * losses + config.reg * norms, squared_error, cast)
+
+
+def _features(matrix: sp.csr_array, row: int) -> list[tuple[int, float]]:
+    """The features of a row, each with how much of it the row has."""
+    inside = range(matrix.indptr[row], matrix.indptr[row + 1])
+    return [(int(matrix.indices[k]), float(matrix.data[k])) for k in inside]
 
 
 def update(

@@ -27,11 +27,15 @@ def penalty_weights(batch: Counted, config: Config) -> tuple[Inexact[np.ndarray,
 
 def penalty(params: Params, batch: Batch, config: Config) -> Any:
     """λ Σ_u w_u(|p_u|² + b_u²) + λ Σ_i w_i(|q_i|² + c_i²), the second half of Eq. 2."""
-    w_u, w_i = penalty_weights(batch, config)
-    norms = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)
+    return config.reg * norms(params, *penalty_weights(batch, config))
+
+
+def norms(params: Params, w_u: Array, w_i: Array) -> Any:
+    """Σ_u w_u(|p_u|² + b_u²) + Σ_i w_i(|q_i|² + c_i²), for weights (m,) and (n,)."""
+    out = total((params.P**2).sum(axis=1) * w_u) + total((params.Q**2).sum(axis=1) * w_i)
     if params.b is not None and params.c is not None:
-        norms += total(params.b**2 * w_u) + total(params.c**2 * w_i)
-    return config.reg * norms
+        out += total(params.b**2 * w_u) + total(params.c**2 * w_i)
+    return out
 
 
 def objective(params: Params, batch: Batch, config: Config) -> Any:

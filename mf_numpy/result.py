@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
-from mf_numpy import recommend
+from mf_numpy import fold_in, recommend
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.metrics import Scores, predict_known_and_cold, score
 from mf_numpy.model import Params
@@ -100,6 +102,8 @@ class FitResult:
         catalogue: ids, titles, scale and seen items of the training set.
         state: the last point of the trajectory, from which ``fit(resume=...)`` goes on.
         details: what else says how it was trained, such as the ``path`` of `mf_torch`.
+        of_features: with a design the parameters of its features, from which `params` follow (Eq. 33); else None.
+        design: what users and items are made of, or None.
     """
 
     params: Params
@@ -112,6 +116,8 @@ class FitResult:
     catalogue: Catalogue
     state: State
     details: Mapping[str, Any] = field(default_factory=dict)
+    of_features: Params | None = None
+    design: Design | None = None
 
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
@@ -138,6 +144,18 @@ class FitResult:
     def recommend(self, user: Any, n: int = 10, *, with_seen: bool = False) -> pd.DataFrame:
         """The `n` unrated items with the highest prediction for one user; see `mf_numpy.recommend`."""
         return recommend.recommend(self.params, self.catalogue, user, n, with_seen=with_seen)
+
+    def fold_in_user(
+        self, ratings: Mapping[Any, float] | pd.Series[Any], features: sp.csr_array | None = None
+    ) -> fold_in.Newcomer:
+        """A user whom training has not seen, by ratings by raw item id; see `mf_numpy.fold_in.fold_in`."""
+        return fold_in.fold_in(self, "user", ratings, features)
+
+    def fold_in_item(
+        self, ratings: Mapping[Any, float] | pd.Series[Any], features: sp.csr_array | None = None
+    ) -> fold_in.Newcomer:
+        """An item that training has not seen, by ratings by raw user id; see `mf_numpy.fold_in.fold_in`."""
+        return fold_in.fold_in(self, "item", ratings, features)
 
     def score(self, holdout: Holdout) -> Scores:
         """Errors on pairs encoded with this model's ids."""

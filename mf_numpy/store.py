@@ -6,6 +6,8 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
 - ``second.*``, in the same shapes, Adam's running means of g²;
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
+- with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then,
+  and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr, indices and data, and names;
 - ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
 - ``seen.indptr`` (m + 1,) int64 and ``seen.indices`` (N,), the items that each user rated.
 """
@@ -13,7 +15,6 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 import os
@@ -21,22 +22,21 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mf_numpy.config import Config
-from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError, FileFormatError, nearest
 from mf_numpy.model import Params, Tensors
-from mf_numpy.optim import Memory
-from mf_numpy.ratings import Array, IdMap, Layout
-from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.ratings import Array
+from mf_numpy.result import FitResult
+from mf_numpy.unpack import Unpacker
 
 FORMAT = "mf-model"
-VERSION = 1
+VERSION, WITH_DESIGN = 1, 2
+"""Format versions of files without and with a design, so that a reader which knows none refuses it."""
 
 
 def save(result: FitResult, path: str | os.PathLike[str]) -> None:
@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str]) -> FitResult:
     try:
         with safe_open(source, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return _Unpacker(tensors, metadata).result()
+        return Unpacker(tensors, metadata).result()
     except FileFormatError as error:
         raise FileFormatError(f"{str(source)!r} {error}; save the model again") from error
     except (SafetensorError, ConfigError, DataError, ValueError, TypeError, LookupError) as error:
@@ -137,7 +137,16 @@ def _flush(path: Path) -> None:
 def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     catalogue, state = result.catalogue, result.state
     tensors = _prefixed("params", result.params.tensors())
-    if not _same(result.params, state.params):
+    if result.design is not None and result.of_features is not None:
+        tensors |= _prefixed("features", result.of_features.tensors())
+        for name, side in (("users", result.design.users), ("items", result.design.items)):
+            matrix = side.matrix
+            tensors |= {f"design.{name}.data": matrix.data}
+            tensors |= {
+                f"design.{name}.{part}": getattr(matrix, part).astype(np.int64) for part in ("indptr", "indices")
+            }
+            tensors |= _pack_text(f"design.{name}.names", np.array(side.names, dtype=object))
+    if not _same(result.of_features or result.params, state.params):
         tensors |= _prefixed("last", state.params.tensors())
     memory = state.memory
     if memory is not None:
@@ -166,7 +175,8 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
     # safetensors writes the memory behind an array as it lies there, strides or not.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return whole, {"format": FORMAT, "version": str(VERSION)} | metadata
+    version = VERSION if result.design is None else WITH_DESIGN
+    return whole, {"format": FORMAT, "version": str(version)} | metadata
 
 
 def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
@@ -227,10 +237,11 @@ def _metadata(source: Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FileFormatError(_not_a_model(source))
     version = str(metadata.get("version"))
-    if version != str(VERSION):
-        if version.isdecimal() and int(version) > VERSION:
+    if version not in (str(VERSION), str(WITH_DESIGN)):
+        if version.isdecimal() and int(version) > WITH_DESIGN:
             raise FileFormatError(
-                f"{str(source)!r} has format version {version}, and this version of the package reads up to {VERSION}; "
+                f"{str(source)!r} has format version {version}, and this version of the package reads up to "
+                f"{WITH_DESIGN}; "
                 "upgrade the package"
             )
         raise FileFormatError(f"{str(source)!r} has format version {version!r}, which never was; save the model again")
@@ -255,120 +266,3 @@ def _not_there(source: Path) -> str:
         return f"{str(source)!r} does not exist, nor does its folder; check the path"
     names = [entry.name for entry in folder.iterdir() if entry.is_file()]
     return f"{str(source)!r} does not exist.{nearest(source.name, names)}"
-
-
-class _Unpacker:
-    """Arrays and text of a file → `FitResult`; every array is checked before anything indexes with it."""
-
-    def __init__(self, tensors: Tensors, metadata: dict[str, str]) -> None:
-        self.tensors = tensors
-        self.metadata = metadata
-
-    def result(self) -> FitResult:
-        config = Config.from_dict(self.fact("config"))
-        mu, mean, epoch = float(self.fact("mu")), float(self.fact("mean")), int(self.fact("epoch"))
-        users, items = self.ids("user_ids"), self.ids("item_ids")
-        shapes: dict[str, tuple[int, ...]] = {
-            "P": (len(users), config.n_factors),
-            "Q": (len(items), config.n_factors),
-        }
-        if config.model == "biased":
-            shapes |= {"b": (len(users),), "c": (len(items),)}
-        params = Params(**self.group("params", shapes, config), mu=mu)
-        last, memory = params, None
-        if self.has("last"):
-            last = Params(**self.group("last", shapes, config), mu=mu)
-        if self.has("velocity"):
-            memory = self.memory(shapes, config)
-        titles = self.text("titles") if "titles.bytes" in self.tensors else None
-        if titles is not None and len(titles) != len(items):
-            raise FileFormatError(f"is damaged: {len(titles)} titles for {len(items)} items")
-        scale = self.fact("scale")
-        catalogue = Catalogue(
-            users,
-            items,
-            mean,
-            None if scale is None else (scale[0], scale[1]),
-            titles,
-            self.seen(len(users), len(items)),
-        )
-        status: Status = self.fact("status")
-        if status not in get_args(Status):
-            raise FileFormatError(f"is damaged: status is {status!r}")
-        return FitResult(
-            params,
-            config,
-            tuple(_record(row) for row in self.fact("history")),
-            status,
-            self.fact("message"),
-            self.fact("backend"),
-            self.fact("device"),
-            catalogue,
-            State(last, memory, epoch),
-            # Files of earlier versions have none.
-            json.loads(self.metadata.get("details", "{}")),
-        )
-
-    def fact(self, name: str) -> Any:
-        if name not in self.metadata:
-            raise FileFormatError(f"is damaged: it lacks {name!r}")
-        return json.loads(self.metadata[name])
-
-    def tensor(self, name: str, dtype: Any, shape: tuple[int, ...] | None = None) -> Array:
-        if name not in self.tensors:
-            raise FileFormatError(f"is damaged: it lacks the array {name!r}")
-        array = self.tensors[name]
-        if shape is not None and array.shape != shape:
-            raise FileFormatError(f"is damaged: {name!r} has shape {array.shape}, not {shape}")
-        if not np.issubdtype(array.dtype, dtype):
-            raise FileFormatError(f"is damaged: {name!r} has dtype {array.dtype}")
-        return array
-
-    def has(self, prefix: str) -> bool:
-        return any(name.startswith(prefix + ".") for name in self.tensors)
-
-    def group(self, prefix: str, shapes: dict[str, tuple[int, ...]], config: Config) -> Tensors:
-        return {name: self.tensor(f"{prefix}.{name}", config.numpy_dtype, shape) for name, shape in shapes.items()}
-
-    def memory(self, shapes: dict[str, tuple[int, ...]], config: Config) -> Memory:
-        velocity = self.group("velocity", shapes, config)
-        if config.step_rule != "adam":
-            return Memory(velocity)
-        return Memory(velocity, self.group("second", shapes, config), int(self.fact("steps")))
-
-    def ids(self, name: str) -> IdMap:
-        return IdMap(self.text(name) if f"{name}.bytes" in self.tensors else self.tensor(name, np.int64))
-
-    def text(self, name: str) -> Array:
-        raw = self.tensor(f"{name}.bytes", np.uint8).tobytes()
-        offsets = self.tensor(f"{name}.offsets", np.int64)
-        _check_offsets(f"{name}.offsets", offsets, len(raw))
-        out = np.empty(len(offsets) - 1, dtype=object)
-        ends = offsets.tolist()
-        for at, (begin, end) in enumerate(itertools.pairwise(ends)):
-            out[at] = raw[begin:end].decode("utf-8", "surrogatepass")
-        return out
-
-    def seen(self, m: int, n: int) -> Layout:
-        indptr, indices = self.tensor("seen.indptr", np.int64, (m + 1,)), self.tensor("seen.indices", np.integer)
-        _check_offsets("seen.indptr", indptr, len(indices))
-        if len(indices) and (indices.min() < 0 or indices.max() >= n):
-            raise FileFormatError(f"is damaged: 'seen.indices' goes outside 0..{n - 1}")
-        return Layout(indptr, indices, None)
-
-
-def _check_offsets(name: str, offsets: Array, length: int) -> None:
-    if (
-        offsets.ndim != 1
-        or not len(offsets)
-        or offsets[0] != 0
-        or offsets[-1] != length
-        or (np.diff(offsets) < 0).any()
-    ):
-        raise FileFormatError(f"is damaged: {name!r} does not rise from 0 to {length}")
-
-
-def _record(row: dict[str, Any]) -> EpochRecord:
-    # Numbers that JSON lacks were written as text.
-    numbers: dict[str, Any] = {name: float(x) if isinstance(x, str) else x for name, x in row.items()}
-    return EpochRecord(**numbers)

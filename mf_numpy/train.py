@@ -14,9 +14,12 @@ import numpy as np
 from mf_numpy import model
 from mf_numpy.batch import Batch
 from mf_numpy.config import STEPS_OF_THEIR_OWN, Config
-from mf_numpy.engine import Backend, Engine, SelfEnding, State
+from mf_numpy.design import Design
+from mf_numpy.designed import design_engine
+from mf_numpy.engine import Backend, Describing, Engine, SelfEnding, State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import score
+from mf_numpy.model import Params
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
 from mf_numpy.solvers import engine_for
@@ -46,6 +49,7 @@ def fit(
     valid: Holdout | None = None,
     callback: Callback | None = None,
     backend: Backend = "numba",
+    design: Design | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings with hand-written gradients.
@@ -54,17 +58,19 @@ def fit(
         valid: pairs scored every ``config.eval_every`` epochs; needed by ``config.patience``.
         callback: called after every epoch with its `EpochRecord`; True stops the fit.
         backend: ``numba`` (fast), ``numpy`` (SciPy sparse products) or ``loops`` (plain Python).
+        design: what users and items are made of (Eq. 33); without one each is a thing of its own.
         resume: an earlier result to go on from, up to ``config.n_epochs`` in all.
 
     Returns:
         A `FitResult`. Ctrl-C stops after the last whole epoch and returns what was learned.
 
     Raises:
-        ConfigError: ``patience`` without `valid`, or a `resume` that does not fit.
-        DataError: no ratings.
+        ConfigError: ``patience`` without `valid`, a `resume` that does not fit, or a solver that takes no design.
+        DataError: no ratings, or a design of other users or items.
     """
     config = config or Config()
-    return run(engine_for(config, backend), train, config, valid=valid, callback=callback, resume=resume)
+    engine = engine_for(config, backend) if design is None else design_engine(design, config, backend)
+    return run(engine, train, config, valid=valid, callback=callback, resume=resume)
 
 
 def run(
@@ -78,12 +84,16 @@ def run(
 ) -> FitResult:
     """`fit` for any backend: the loop, early stopping, divergence, interruption and history."""
     _check(train, config, valid, resume)
+    described = engine if isinstance(engine, Describing) else None
+    _check_design(described, resume)
     # A diverged run went one epoch back, past the last row of its history.
     history = [record for record in resume.history if record.epoch <= resume.state.epoch] if resume else []
     first = resume.state.epoch if resume else 0
-    best = State(resume.params, epoch=best_epoch(history, config)) if resume else None
+    best = State(resume.of_features or resume.params, epoch=best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
-    point = resume.state.copy() if resume else init(train, config)
+    point = (
+        resume.state.copy() if resume else State(described.first(train, config)) if described else init(train, config)
+    )
     state = engine.start(point, whole, config)
     # Most engines have gone on to a copy of their own.
     del point
@@ -104,7 +114,7 @@ def run(
                 good = here
             ended = engine.export(state)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
-                record = replace(record, valid_rmse=_valid_rmse(engine, ended, valid, train.mean))
+                record = replace(record, valid_rmse=_valid_rmse(engine, _rows(engine, ended), valid, train.mean))
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", diverged(record, good.epoch, config)
                 here = good
@@ -128,7 +138,7 @@ def run(
         if isinstance(engine, SelfEnding):
             engine.close(state)
     # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
-    if status != "diverged" and here.epoch > first and not _predicts(engine, here, train):
+    if status != "diverged" and here.epoch > first and not _predicts(engine, _rows(engine, here), train):
         status, message = "diverged", diverged(history[-1], good.epoch, config)
         here = good
     params = here.params
@@ -138,9 +148,12 @@ def run(
     # The row view of the ratings takes the room of the engine's layout, not room beside it.
     del state, whole
     catalogue = _catalogue(train)
-    return FitResult(
+    result = FitResult(
         params, config, tuple(history), status, message, engine.backend, engine.device, catalogue, here
     )  # fmt: skip
+    if described is None:
+        return result
+    return replace(result, params=described.rows(params), of_features=params, design=described.design)
 
 
 def _catalogue(train: Ratings) -> Catalogue:
@@ -168,21 +181,26 @@ def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) 
     return state, EpochRecord(epoch, float(objective), rmse, None, config.lr_at(epoch), seconds)
 
 
-def _valid_rmse(engine: Engine[S], point: State, valid: Holdout, mean: float) -> float | None:
+def _rows(engine: Engine[S], point: State) -> Params:
+    """The parameters of users and items at a point of the trajectory."""
+    return engine.rows(point.params) if isinstance(engine, Describing) else point.params
+
+
+def _valid_rmse(engine: Engine[S], params: Params, valid: Holdout, mean: float) -> float | None:
     """RMSE of the pairs that can be scored: None if there are none, infinity for parameters past all numbers."""
     if valid.n_scored == 0:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        rmse = score(point.params, valid, mean, engine.predict).rmse
+        rmse = score(params, valid, mean, engine.predict).rmse
     return rmse if math.isfinite(rmse) else math.inf
 
 
-def _predicts(engine: Engine[S], point: State, train: Ratings) -> bool:
+def _predicts(engine: Engine[S], params: Params, train: Ratings) -> bool:
     """Whether the parameters predict a number, whose square is one too, for every training pair."""
     with np.errstate(over="ignore", invalid="ignore"):
         for begin in range(0, len(train), _PAIRS_AT_ONCE):
             part = slice(begin, begin + _PAIRS_AT_ONCE)
-            predicted = engine.predict(point.params, train.users[part], train.items[part])
+            predicted = engine.predict(params, train.users[part], train.items[part])
             if not np.isfinite(predicted * predicted).all():
                 return False
     return True
@@ -241,3 +259,13 @@ def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitRes
     finite = all(np.isfinite(x).all() for x in resume.state.params.tensors().values())
     if not finite:
         raise ConfigError("cannot resume: the model's parameters are not finite; start afresh with a lower lr")
+
+
+def _check_design(described: Describing | None, resume: FitResult | None) -> None:
+    if resume is None:
+        return
+    if (described is None) != (resume.design is None):
+        has, now = ("none", "one") if resume.design is None else ("one", "none")
+        raise ConfigError(f"cannot resume: the model has {has} for a design, and now there is {now}; use the same")
+    if described is not None and resume.design is not None and not described.design.same_as(resume.design):
+        raise ConfigError("cannot resume: the design is another one than the model's; use the same")

@@ -21,7 +21,7 @@ from mf_numpy.objective import Evaluation
 from mf_numpy.properties import FORMS, WAYS, Way, Ways, Worst, problem
 from mf_numpy.ratings import Array
 from mf_numpy.suite import CHECKS, Suite
-from mf_torch import paths, rule_checks
+from mf_torch import design_checks, paths, rule_checks
 from mf_torch.batch import Batch, to_device
 from mf_torch.curvature import hessian_vector
 from mf_torch.faults import TORCH_FAULTS
@@ -220,6 +220,8 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
             "torch.optim.Adagrad": rule_checks.adagrad_of_torch,
             "sparse gradients": rule_checks.sparse_gradients,
             "sparse steps": rule_checks.sparse_steps,
+            "features by autograd": design_checks.features_by_autograd,
+            "features in torch's step": design_checks.features_in_torch_step,
         },
         faults={**FAULTS, **TORCH_FAULTS},
     )

@@ -219,6 +219,22 @@ _LIST = (
         origin="The norms of the batch's rows are added up beside a mean loss: B times the penalty of Eq. 8.",
         caught_by=("sparse gradients", "sparse steps"),
     ),
+    Fault(
+        name="features-cut-off",
+        function="mf_torch.design:FeatureFactorization.rows",
+        right="return torch.sparse.mm(self.X, self.P), torch.sparse.mm(self.Y, self.Q), b, c",
+        wrong="return torch.sparse.mm(self.X, self.P), torch.sparse.mm(self.Y, self.Q).detach(), b, c",
+        origin="Rows are computed once, outside of the graph, and features of that side learn by their penalty alone.",
+        caught_by=("features by autograd", "features in torch's step"),
+    ),
+    Fault(
+        name="prices-of-one-side",
+        function="mf_torch.design:objective",
+        right="penalty = config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))",
+        wrong="penalty = config.reg * torch.dot(w_f, norms_f)",
+        origin="A second side is added to a model, and its penalty is not.",
+        caught_by=("features by autograd", "features in torch's step"),
+    ),
 )
 
 TORCH_FAULTS = {fault.name: fault for fault in _LIST}

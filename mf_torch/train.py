@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mf_numpy import train as by_hand
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import predict
@@ -79,6 +80,7 @@ def fit(
     tf32: bool = False,
     sparse_grad: bool = False,
     storage: str | None = None,
+    design: Design | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
@@ -97,14 +99,22 @@ def fit(
 
     Raises:
         ConfigError: a device that torch does not see, no such path, a graph, sparse gradients or storage where none
-            can be, a solver other than ``gd``; and as `mf_numpy.fit`.
+            can be, a design with another path than ``autograd``, a solver other than ``gd``; and as `mf_numpy.fit`.
     """
     if config is not None and config.solver != "gd":
         raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
+    config = config or Config()
     engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
+    if design is not None:
+        # It is made of what stands below.
+        from mf_torch.designed import DesignEngine
+
+        if graph or sparse_grad or storage is not None:
+            raise ConfigError("a design came with graph, sparse_grad or storage, which know none; leave them out")
+        engine = DesignEngine(design, device, path)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):
-        result = by_hand.run(engine, train, config or Config(), valid=valid, callback=callback, resume=resume)
+        result = by_hand.run(engine, train, config, valid=valid, callback=callback, resume=resume)
     details = {
         "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
         "storage": storage,

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from mf_numpy import gradients, kernels, loops, model
-from mf_numpy.batch import Batch, full_batch
+from mf_numpy.batch import full_batch
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
-from mf_numpy.kernels.layout import Blocks, full_blocks
+from mf_numpy.kernels.layout import full_blocks
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
@@ -195,29 +195,25 @@ class LbfgsEngine:
         self.backend: str = backend
         self.predict: Predictor = kernels.predict if backend == "numba" else model.predict
 
-    def load(self, train: Ratings, config: Config) -> Batch | Blocks:
+    def load(self, train: Ratings, config: Config) -> Any:
         return full_blocks(train, config) if self.backend == "numba" else full_batch(train, config)
 
-    def start(self, state: State, whole: Batch | Blocks, config: Config) -> LbfgsState:
-        room = kernels.workspace(state.params, whole) if self.backend == "numba" else None
+    def start(self, state: State, whole: Any, config: Config) -> LbfgsState:
+        room = self._room(state.params, whole) if self.backend == "numba" else None
         descent = Descent(_flat(state.params.tensors()), config.history_size)
         return LbfgsState(state.params, state.epoch, descent, state.params.copy(), room)
 
-    def batches(self, whole: Batch | Blocks, epoch: int, config: Config) -> Iterator[Batch | Blocks]:
+    def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         yield whole
 
-    def step(self, state: LbfgsState, batch: Batch | Blocks, config: Config) -> LbfgsState:
+    def step(self, state: LbfgsState, batch: Any, config: Config) -> LbfgsState:
         """One iteration; where there is none, the same parameters and `LbfgsState.ended`."""
 
         def evaluate(x: Array) -> Evaluation:
             _fill(state.trial.tensors(), x)
             # An overflow is reported by the training loop as divergence.
             with np.errstate(over="ignore", invalid="ignore"):
-                if self.backend == "numba":
-                    return kernels.gradient(state.trial, batch, config, state.room)
-                assert isinstance(batch, Batch)
-                by_hand = loops.gradient if self.backend == "loops" else gradients.gradient
-                return by_hand(state.trial, batch, config)
+                return self._evaluate(state.trial, batch, config, state.room)
 
         done = state.descent.advance(evaluate)
         state = replace(state, objective=done.objective, squared_error=done.squared_error)
@@ -227,6 +223,15 @@ class LbfgsEngine:
         params = state.params.copy()
         _fill(params.tensors(), done.to)
         return replace(state, params=params)
+
+    def _room(self, params: Params, whole: Any) -> Any:
+        return kernels.workspace(params, whole)
+
+    def _evaluate(self, params: Params, batch: Any, config: Config, room: Any) -> Evaluation:
+        if self.backend == "numba":
+            return kernels.gradient(params, batch, config, room)
+        by_hand = loops.gradient if self.backend == "loops" else gradients.gradient
+        return by_hand(params, batch, config)
 
     def seen(self, state: LbfgsState) -> tuple[float, float]:
         return state.objective, state.squared_error

@@ -39,7 +39,7 @@ class Compressed:
 
     def matrix(self, values: Tensor) -> Tensor:
         """The sparse matrix of `values` (B,), in this view's order; it shares their memory."""
-        _spend_the_warning()
+        spend_the_warning()
         return torch.sparse_csr_tensor(self.indptr, self.indices, values, self.shape, check_invariants=False)
 
     def times(self, values: Tensor, table: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def _begins(rows: Tensor, n_rows: int) -> Tensor:
 
 
 @cache
-def _spend_the_warning() -> None:
+def spend_the_warning() -> None:
     """torch says once in a process that CSR tensors are in beta; a library has nothing to add to it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,114 @@
+"""The engines of users and items that are made of features (Eq. 33 to 35), for every backend of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from mf_numpy import design as by_hand
+from mf_numpy import kernels, loops
+from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.config import Config
+from mf_numpy.design import Design
+from mf_numpy.engine import Backend, Engine, NumpyEngine, State
+from mf_numpy.errors import ConfigError, choose
+from mf_numpy.kernels.layout import Blocks, full_blocks
+from mf_numpy.model import Params
+from mf_numpy.objective import Evaluation
+from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers.lbfgs import LbfgsEngine
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """A batch with the weights of the features' penalty, (f,) and (g,) (Eq. 35)."""
+
+    batch: Batch | Blocks
+    weights: tuple[Array, Array]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+class _OfFeatures:
+    """What the engines below have in common: their states hold parameters of features.
+
+    Attributes:
+        design: what users and items are made of.
+    """
+
+    backend: str
+
+    def __init__(self, design: Design, backend: Backend) -> None:
+        super().__init__(backend)  # type: ignore[call-arg]
+        self.design = design
+
+    def first(self, train: Ratings, config: Config) -> Params:
+        """Starting parameters of the features."""
+        return by_hand.start(train, self.design, config)
+
+    def rows(self, theta: Params) -> Params:
+        """The parameters of users and items that those of the features make (Eq. 33)."""
+        return by_hand.rows(theta, self.design)
+
+    def load(self, train: Ratings, config: Config) -> Weighted:
+        self.design.check(train)
+        in_parts = config.batch_size is not None and config.batch_size < len(train)
+        by_blocks = self.backend == "numba" and not in_parts
+        return self._weighted(full_blocks(train, config) if by_blocks else full_batch(train, config), config)
+
+    def _weighted(self, batch: Batch | Blocks, config: Config) -> Weighted:
+        return Weighted(batch, by_hand.penalty_weights(batch, self.design, config))
+
+    def _by_hand(self, theta: Params, batch: Weighted, config: Config) -> Evaluation:
+        assert isinstance(batch.batch, Batch)
+        gradient = loops.gradient_of_features if self.backend == "loops" else by_hand.gradient
+        return gradient(theta, batch.batch, self.design, config)
+
+
+class DesignEngine(_OfFeatures, NumpyEngine):
+    """``gd`` by every backend of this package."""
+
+    def batches(self, whole: Weighted, epoch: int, config: Config) -> Iterator[Weighted]:
+        if isinstance(whole.batch, Blocks):
+            yield whole
+            return
+        for batch in mini_batches(whole.batch, epoch, config):
+            yield whole if batch is whole.batch else self._weighted(batch, config)
+
+    def _gradient(self, params: Params, batch: Weighted, config: Config) -> Evaluation:
+        return self._by_hand(params, batch, config)
+
+    def _room(self, params: Params, whole: Weighted, in_parts: bool) -> Any:
+        sample = replace(whole.batch, indptr=None) if in_parts and isinstance(whole.batch, Batch) else whole.batch
+        return kernels.design_room(params, sample, self.design)
+
+    def _by_kernels(self, state: State, batch: Weighted, config: Config) -> Evaluation:
+        return kernels.gradient_of_features(state.params, batch.batch, batch.weights, config, state.room)
+
+
+class DesignLbfgsEngine(_OfFeatures, LbfgsEngine):
+    """``lbfgs`` by every backend of this package."""
+
+    def _room(self, params: Params, whole: Weighted) -> Any:
+        return kernels.design_room(params, whole.batch, self.design)
+
+    def _evaluate(self, params: Params, batch: Weighted, config: Config, room: Any) -> Evaluation:
+        if self.backend == "numba":
+            return kernels.gradient_of_features(params, batch.batch, batch.weights, config, room)
+        return self._by_hand(params, batch, config)
+
+
+def design_engine(design: Design, config: Config, backend: Backend = "numba") -> Engine[Any]:
+    """The engine of the configured solver.
+
+    Raises:
+        ConfigError: a solver that has no steps for features, or no such backend.
+    """
+    choose("backend", backend, get_args(Backend))
+    engines: dict[str, Callable[[Design, Backend], Engine[Any]]] = {"gd": DesignEngine, "lbfgs": DesignLbfgsEngine}
+    if config.solver not in engines:
+        ways = " or ".join(repr(name) for name in engines)
+        raise ConfigError(f"solver is {config.solver!r} with a design; leave the design out, or take {ways}")
+    return engines[config.solver](design, backend)

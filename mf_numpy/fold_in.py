@@ -1,0 +1,224 @@
+"""Eq. 37 and 38: a user or an item that training has not seen gets the row that minimises J while all others stay.
+
+Symbols: D = K + 1 numbers of a row in the biased model, its bias last, K in the plain one; R ratings of the newcomer;
+q̃ the other side's rows, with a 1 for the bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from mf_numpy import losses
+from mf_numpy.config import Config
+from mf_numpy.errors import DataError
+from mf_numpy.model import Params
+from mf_numpy.ratings import Array
+
+if TYPE_CHECKING:
+    from mf_numpy.result import Catalogue, FitResult
+
+Which = Literal["user", "item"]
+
+MOST_STEPS = 100
+"""Newton steps; the squared loss takes one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Newcomer:
+    """A row that was found for a user or an item after training.
+
+    Attributes:
+        which: ``user`` or ``item``.
+        factors: (K,).
+        bias: in rating units; 0 in the plain model.
+        rated: (R,) indices of the other side whose ratings it was found from.
+        surprises: (R,) each rating less what was predicted without any, in rating units.
+    """
+
+    which: Which
+    factors: Array
+    bias: float
+    rated: Array
+    surprises: Array
+    _normal: Array | None
+    _params: Params
+    _catalogue: Catalogue
+
+    def predict(self, others: Iterable[Any]) -> Array:
+        """Predicted ratings (B,) with items, or of users, given by raw id; an unknown one counts as the average one."""
+        ids = self._catalogue.item_ids if self.which == "user" else self._catalogue.user_ids
+        at = ids.encode(others)
+        scores = np.append(self._scores(), self._base() + self.bias)
+        return np.asarray(scores[at])
+
+    def recommend(self, n: int = 10) -> pd.DataFrame:
+        """The `n` best that it has no rating with: ``item`` (or ``user``), ``title`` where known, ``predicted``.
+
+        Raises:
+            ValueError: n below 1.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}, but must be 1 or larger")
+        scores = self._scores()
+        scores[self.rated] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:n]
+        best = best[np.isfinite(scores[best])]
+        other = "item" if self.which == "user" else "user"
+        ids = self._catalogue.item_ids if self.which == "user" else self._catalogue.user_ids
+        table: dict[str, Any] = {other: ids.decode(best)}
+        if self.which == "user" and self._catalogue.titles is not None:
+            table["title"] = self._catalogue.titles[best]
+        index = pd.RangeIndex(1, len(best) + 1, name="rank")
+        return pd.DataFrame(table | {"predicted": scores[best]}, index=index)
+
+    def why(self, other: Any) -> pd.DataFrame:
+        """What each of the newcomer's ratings adds to the prediction with `other`, the largest part first (Eq. 38).
+
+        The parts add up to all that her ratings changed of it.
+
+        Raises:
+            DataError: an unknown id, or a model of another loss than the squared one, whose minimiser is no such sum.
+        """
+        if self._normal is None:
+            raise DataError("a prediction is a sum over ratings with the squared loss alone; fit with loss='squared'")
+        user = self.which == "user"
+        ids = self._catalogue.item_ids if user else self._catalogue.user_ids
+        at = int(ids.encode([other])[0])
+        if at < 0:
+            raise DataError(f"{other!r} was not in the training set, so that nothing speaks for it")
+        tilde = _extended(self._params, self.which)
+        parts = tilde[self.rated] @ np.linalg.lstsq(self._normal, tilde[at])[0] * self.surprises  # Eq. 38
+        order = np.argsort(-np.abs(parts), kind="stable")
+        table: dict[str, Any] = {"item" if user else "user": ids.decode(self.rated[order])}
+        if user and self._catalogue.titles is not None:
+            table["title"] = self._catalogue.titles[self.rated[order]]
+        return pd.DataFrame(table | {"part": parts[order]}, index=pd.RangeIndex(1, len(order) + 1, name="rank"))
+
+    def _base(self) -> float:
+        return self._params.mu if self._params.b is not None else 0.0
+
+    def _scores(self) -> Array:
+        """r̂ with everything on the other side (Eq. 1)."""
+        table, bias = _others(self._params, self.which)
+        out: Array = table @ self.factors + self._base() + self.bias
+        return out if bias is None else out + bias
+
+
+def fold_in(
+    result: FitResult,
+    which: Which,
+    ratings: Mapping[Any, float] | pd.Series[Any],
+    features: sp.csr_array | None = None,
+) -> Newcomer:
+    """Find the row of a user or an item that training has not seen, without training.
+
+    It minimises J of all ratings, the newcomer's among them, while every other row stays (Eq. 37): one half-step of
+    alternating least squares. Without ratings it is nothing, so that the mean and the other side's biases predict.
+
+    Args:
+        ratings: ratings by raw id of the other side.
+        features: (1, f), what a newcomer is made of where the model has a design (`mf_numpy.features.Described.rows`);
+            the row then starts from them, and ratings move it as an id of its own would.
+
+    Raises:
+        DataError: an unknown id, a rating that is not finite, or features where there is no design, or none where there
+            is one.
+    """
+    params, catalogue = result.params, result.catalogue
+    ids = catalogue.item_ids if which == "user" else catalogue.user_ids
+    series = ratings if isinstance(ratings, pd.Series) else pd.Series(dict(ratings), dtype=np.float64)
+    at, values = ids.encode(series.index), series.to_numpy(np.float64)
+    if (at < 0).any():
+        unknown = series.index.tolist()[int(np.argmax(at < 0))]
+        other = "item" if which == "user" else "user"
+        raise DataError(f"{other} {unknown!r} was not in the training set; leave its rating out")
+    if not np.isfinite(values).all():
+        bad = int(np.argmin(np.isfinite(values)))
+        raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
+    _, bias = _others(params, which)
+    biased = bias is not None
+    others = _extended(params, which)
+    prior = _of_features(result, which, features)
+    base = (params.mu if biased else 0.0) + others[at] @ prior + (bias[at] if biased else 0.0)
+    ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
+    row = prior + minimiser(others[at], values, base, ridge, result.config)
+    normal = None
+    if result.config.loss == "squared":
+        normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
+    k = params.shape[2]
+    factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if biased else 0.0
+    return Newcomer(which, factors, own_bias, at, values - base, normal, params, catalogue)
+
+
+def price(n_ratings: int, n_own: int, config: Config) -> float:
+    """ν = Nλw of a row with `n_own` of all N ratings: what its squared length costs beside the sum of its losses."""
+    return config.reg * (n_ratings if config.penalty == "total" else n_own)  # Eq. 8
+
+
+def minimiser(others: Array, values: Array, base: Array, ridge: float, config: Config) -> Array:
+    """The δ (D,) that minimises Σ ℓ(r, base + q̃·δ) + ν|δ|², by Newton's steps (Eq. 37); 0 without ratings.
+
+    For the squared loss the first step is Eq. 26. The loss is convex, so a step that goes too far is halved.
+
+    Args:
+        others: (R, D), q̃ of each rating.
+        base: (R,), what is predicted with δ = 0.
+        ridge: ν.
+    """
+    delta = np.zeros(others.shape[1])
+    if not len(values):
+        return delta
+
+    def cost(at: Array) -> float:
+        predicted = base + others @ at
+        return float(losses.value(predicted, values, config).sum() + ridge * (at @ at))
+
+    here = cost(delta)
+    for _ in range(MOST_STEPS):
+        predicted = base + others @ delta
+        slope = others.T @ losses.residual(predicted, values, config) + 2 * ridge * delta
+        bend = (others.T * losses.curvature(predicted, values, config)) @ others + 2 * ridge * np.eye(len(delta))
+        step = np.linalg.lstsq(bend, slope)[0]  # Eq. 37
+        length = 1.0
+        while (ahead := cost(delta - length * step)) > here and length > 1e-9:
+            length /= 2
+        if ahead >= here:
+            break
+        delta, here = delta - length * step, ahead
+    return delta
+
+
+def _others(params: Params, which: Which) -> tuple[Array, Array | None]:
+    """Factors and biases of the side that the newcomer is not on."""
+    return (params.Q, params.c) if which == "user" else (params.P, params.b)
+
+
+def _extended(params: Params, which: Which) -> Array:
+    """q̃ of every row of the side that the newcomer is not on, (rows, D) float64."""
+    table, bias = _others(params, which)
+    factors = np.asarray(table, np.float64)
+    return factors if bias is None else np.column_stack([factors, np.ones(len(factors))])
+
+
+def _of_features(result: FitResult, which: Which, features: sp.csr_array | None) -> Array:
+    """(D,) what the newcomer's features make (Eq. 33); zeros without a design."""
+    theta, design = result.of_features, result.design
+    k = result.params.shape[2]
+    if design is None or theta is None:
+        if features is not None:
+            raise DataError("features came, but the model has no design; leave them out, or fit with design=")
+        return np.zeros(k + (result.params.b is not None))
+    table, bias = (theta.P, theta.b) if which == "user" else (theta.Q, theta.c)
+    if features is None or features.shape != (1, len(table)):
+        came = "none" if features is None else f"shape {features.shape}"
+        raise DataError(
+            f"the model's {which}s are made of {len(table)} features, but {came} came; give shape (1, {len(table)})"
+        )
+    factors = (features @ table)[0].astype(np.float64)
+    return factors if bias is None else np.append(factors, (features @ bias)[0])

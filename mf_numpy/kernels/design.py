@@ -1,0 +1,152 @@
+"""Eq. 33 to 35 in parallel: the twin of `mf_numpy.design`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numba import prange
+
+from mf_numpy.batch import Batch
+from mf_numpy.config import Config
+from mf_numpy.design import Design, without_penalty
+from mf_numpy.kernels.compiling import jit, per_form
+from mf_numpy.kernels.gradients import Workspace, _finish_kernel, columns, gradient, workspace
+from mf_numpy.kernels.layout import CHUNKS, Blocks
+from mf_numpy.kernels.vector import add, aligned_empty, form, load, store
+from mf_numpy.model import Params, Tensors
+from mf_numpy.objective import Evaluation
+from mf_numpy.ratings import Array
+
+
+@per_form
+def product_kernel(form: int) -> Any:
+    """The kernel of a sparse matrix times a table (features, K) and a bias: each row by one thread, in order."""
+
+    @jit
+    def kernel(bounds, indptr, indices, data, table, bias, biased, zero, out, out_bias):  # type: ignore[no-untyped-def]
+        for chunk in prange(len(bounds) - 1):
+            for row in range(bounds[chunk], bounds[chunk + 1]):
+                for f in range(out.shape[1]):
+                    out[row, f] = 0
+                total, total_b = load(out, np.uint64(row), form), zero
+                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+                    # Unsigned places need no check for negative ones.
+                    at = np.uint64(indices[k])
+                    total = add(total, data[k], load(table, at, form))  # Eq. 33, Eq. 34
+                    if biased:
+                        total_b += data[k] * bias[at]  # Eq. 33, Eq. 34
+                store(out, np.uint64(row), total)
+                if biased:
+                    out_bias[row] = total_b
+
+    return kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A sparse matrix in the precision of the parameters, cut into chunks of rows with about as many numbers each."""
+
+    indptr: Array
+    indices: Array
+    data: Array
+    bounds: Array
+
+    @classmethod
+    def of(cls, matrix: sp.csr_array, dtype: Any) -> Product:
+        """Lay a matrix out."""
+        rows = int(matrix.shape[0])
+        # A row costs something, too, however empty it is.
+        begins = np.asarray(matrix.indptr, np.int64) + np.arange(rows + 1)
+        goals = np.arange(CHUNKS + 1) * begins[-1] // CHUNKS
+        bounds = np.maximum.accumulate(np.searchsorted(begins, goals))
+        bounds[-1] = rows
+        return cls(matrix.indptr, matrix.indices, matrix.data.astype(dtype), bounds)
+
+    def times(self, table: Array, bias: Array | None, out: Array, out_bias: Array | None) -> None:
+        """Write the product with (features, K) and (features,) to (rows, K) and (rows,)."""
+        none = np.empty(0, table.dtype)
+        biased = bias is not None and out_bias is not None
+        product_kernel(form(table.shape[1]))(
+            self.bounds, self.indptr, self.indices, self.data, table, bias if biased else none, biased,
+            table.dtype.type(0), out, out_bias if biased else none,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class DesignRoom:
+    """Arrays that every iteration reuses.
+
+    Attributes:
+        rows: the parameters of the rows.
+        inner: room for their gradient.
+        gradient: of the features, one array a parameter.
+        norms: float64, weight |θ|² of each feature.
+        users, items: X and Y; `of_users` and `of_items` are their transposes.
+    """
+
+    rows: Params
+    inner: Workspace
+    gradient: Tensors
+    norms: Tensors
+    users: Product
+    items: Product
+    of_users: Product
+    of_items: Product
+
+
+def design_room(theta: Params, batch: Batch | Blocks, design: Design) -> DesignRoom:
+    """Room for `gradient_of_features` over batches of this shape."""
+    dtype, n_factors = theta.P.dtype, theta.shape[2]
+    (m, n), biased = design.shape, theta.b is not None
+    rows = Params(
+        aligned_empty((m, n_factors), dtype),
+        aligned_empty((n, n_factors), dtype),
+        np.empty(m, dtype) if biased else None,
+        np.empty(n, dtype) if biased else None,
+        theta.mu,
+    )
+    sizes = {name: value.shape for name, value in theta.tensors().items()}
+    return DesignRoom(
+        rows,
+        workspace(rows, batch),
+        {name: aligned_empty(shape, dtype) for name, shape in sizes.items()},
+        {name: np.empty(shape[0]) for name, shape in sizes.items()},
+        *(Product.of(side.matrix, dtype) for side in (design.users, design.items)),
+        *(Product.of(side.transposed, dtype) for side in (design.users, design.items)),
+    )
+
+
+def rows_of_features(theta: Params, room: DesignRoom) -> Params:
+    """The parameters of the rows (Eq. 33), in the room's own arrays."""
+    rows = room.rows
+    room.users.times(theta.P, theta.b, rows.P, rows.b)
+    room.items.times(theta.Q, theta.c, rows.Q, rows.c)
+    return rows
+
+
+def gradient_of_features(
+    theta: Params, batch: Batch | Blocks, weights: tuple[Array, Array], config: Config, room: DesignRoom
+) -> Evaluation:
+    """J and ∇J by the features' parameters (Eq. 34); the twin of `mf_numpy.design.gradient`.
+
+    The gradient arrays belong to `room` and are overwritten by the next call that is given it.
+
+    Args:
+        weights: of the penalty (Eq. 35), (f,) and (g,).
+    """
+    seen = gradient(rows_of_features(theta, room), batch, without_penalty(config), room.inner)
+    grads, of_rows = room.gradient, seen.gradient
+    room.of_users.times(of_rows["P"], of_rows.get("b"), grads["P"], grads.get("b"))
+    room.of_items.times(of_rows["Q"], of_rows.get("c"), grads["Q"], grads.get("c"))
+    as_type = theta.P.dtype.type
+    norms = 0.0
+    for name, value in theta.tensors().items():
+        weight = weights[0] if name in ("P", "b") else weights[1]
+        _finish_kernel(
+            columns(grads[name]), columns(value), weight, as_type(1), as_type(2 * config.reg), room.norms[name]
+        )
+        norms += float(room.norms[name].sum())
+    return Evaluation(seen.objective + config.reg * norms, seen.squared_error, grads)
