@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from mf_numpy import Holdout, Ratings
+from mf_numpy.bootstrap import times_drawn
+from mf_numpy.bootstrap import interval as interval
 from mf_numpy.errors import ConfigError, counted
 from mf_numpy.metrics import score_predictions
 from mf_numpy.ratings import Array
@@ -28,7 +30,6 @@ DRAWS = 20_000
 """So many that a p-value can be small enough for all pairs of two dozen systems."""
 _BLOCK = 32
 """Draws that are summed by one matrix product."""
-LEVEL = 0.95
 PARTS = 10
 """Deciles, of rows by activity and of predictions by size."""
 
@@ -97,21 +98,12 @@ def draws(systems: Sequence[Sequence[Errors]], seed: int = 0, n: int = DRAWS) ->
         rng = np.random.default_rng([seed, fold])
         for start in range(0, n, _BLOCK):
             block = slice(start, min(start + _BLOCK, n))
-            taken = np.stack(
-                [
-                    np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))
-                    for _ in range(block.start, block.stop)
-                ]
-            ).astype(np.float64)
+            counts = [times_drawn(rng, len(users)) for _ in range(block.start, block.stop)]
+            taken = np.stack(counts).astype(np.float64)
             totals[block] += taken @ sums
             sizes[block] += taken @ size
     means = totals / sizes[:, None]
     return [Drawn(np.sqrt(means[:, k]), means[:, len(systems) + k]) for k in range(len(systems))]
-
-
-def interval(drawn: Array) -> list[float]:
-    """Low and high of the middle `LEVEL` of draws."""
-    return [float(x) for x in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 
 def versus(mine: Array, other: Array) -> Json:

@@ -39,10 +39,9 @@ _SETTINGS_GROUP = Group.create_ordered("Settings", help="Those not given are the
 READER_GROUP = Group.create_ordered("Reading a file", help="Those not given are found out from the file.")
 
 Data = Annotated[str, Parameter(help="Name of a data set, which `data` lists, or path of a file or folder.")]
-_Model = Annotated[str, Parameter(help="Model file that `fit` saved.")]
-_User = Annotated[str, Parameter(help="User id, as the data have it.")]
-_Count = Annotated[int, Parameter(name=("-n", "--count"), validator=Number(gte=1), help="Rows to show.")]
-_WithSeen = Annotated[bool, Parameter(negative=(), help="Recommend items that the user has rated, too.")]
+Model = Annotated[str, Parameter(help="Model file that `fit` saved.")]
+User = Annotated[str, Parameter(help="User id, as the data have it.")]
+Count = Annotated[int, Parameter(name=("-n", "--count"), validator=Number(gte=1), help="Rows to show.")]
 _Clip = Annotated[bool, Parameter(negative=(), help="Move predictions outside the rating scale to its ends.")]
 
 
@@ -197,7 +196,7 @@ def build_app(
 
     @app.command(group=MODELS_GROUP)
     @flat(reader=Reader)
-    def evaluate(model: _Model, data: Data, /, *, reader: Any = no_reader) -> None:
+    def evaluate(model: Model, data: Data, /, *, reader: Any = no_reader) -> None:
         """Score a saved model on a table of ratings."""
         from mf_numpy import cli_model
 
@@ -205,7 +204,7 @@ def build_app(
 
     @app.command(group=MODELS_GROUP)
     def predict(
-        model: _Model,
+        model: Model,
         user: Annotated[str | None, Parameter(help="User id, for a single prediction.")] = None,
         item: Annotated[str | None, Parameter(help="Item id, for a single prediction.")] = None,
         /,
@@ -230,16 +229,14 @@ def build_app(
         else:
             raise ConfigError("give a USER and an ITEM, or --pairs FILE")
 
-    @app.command(group=MODELS_GROUP)
-    def recommend(model: _Model, user: _User, /, *, count: _Count = 10, with_seen: _WithSeen = False) -> None:
-        """List the items that a user would rate highest."""
-        from mf_numpy import cli_model
+    # It takes its arguments from this module.
+    from mf_numpy.cli_lists import add_commands
 
-        cli_model.recommend(model, user, n=count, with_seen=with_seen)
+    add_commands(app)
 
     @app.command(group=MODELS_GROUP)
     @flat(reader=Reader)
-    def look(model: _Model, data: Data, user: _User, /, *, count: _Count = 20, reader: Any = no_reader) -> None:
+    def look(model: Model, data: Data, user: User, /, *, count: Count = 20, reader: Any = no_reader) -> None:
         """Show a user's own ratings beside the predictions, then ten recommendations."""
         from mf_numpy import cli_model
 
@@ -362,7 +359,7 @@ def _elsewhere(error: UnknownOptionError) -> str | None:
 
 _ARGUMENT = re.compile(r"\b(pass|use|with) (\w+)=(True|'[^']*'|\([^)]*\)| one of)?")
 _VALUES = {None: "", "True": "", "'...'": " NAME", "(least, most)": " LO HI", " one of": " with one of"}
-_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | {"device", "valid"}
+_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | {"device", "valid", "gain"}
 
 
 def _of_options(text: str) -> str:

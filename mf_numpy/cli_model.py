@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,12 @@ from rich.console import Console
 from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
 from mf_numpy.config import Config
-from mf_numpy.errors import ConfigError, DataError, counted
+from mf_numpy.errors import ConfigError, DataError, choose, counted
+from mf_numpy.ranking import Gain
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.recipes import RECIPES
 from mf_numpy.result import FitResult
+from mf_numpy.similar import Measure
 from mf_numpy.split import Holdout
 
 
@@ -41,12 +43,7 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
     """Score a saved model on a table of ratings."""
     result = store.load(model)
     ratings = read(data, reader)
-    catalogue = result.catalogue
-    pairs = Holdout(
-        catalogue.user_ids.encode(ratings.user_ids.raw)[ratings.users],
-        catalogue.item_ids.encode(ratings.item_ids.raw)[ratings.items],
-        ratings.values,
-    )
+    pairs = _pairs(result, ratings)
     out = console()
     out.print(f"{data}: {facts(ratings)}")
     scores = result.score(pairs)
@@ -64,6 +61,15 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
             f"{trained:,} of these {len(pairs):,} pairs were in the training set, so this is no measure of new ratings",
             soft_wrap=True,
         )
+
+
+def _pairs(result: FitResult, ratings: Ratings) -> Holdout:
+    ids = result.catalogue
+    return Holdout(
+        ids.user_ids.encode(ratings.user_ids.raw)[ratings.users],
+        ids.item_ids.encode(ratings.item_ids.raw)[ratings.items],
+        ratings.values,
+    )
 
 
 def _n_trained_on(result: FitResult, pairs: Holdout) -> int:
@@ -161,20 +167,98 @@ def _column(column: pd.Series[Any], ids: IdMap, what: str) -> Array:
     return np.array([raw_id(ids, str(text), what) for text in column], dtype=np.int64)
 
 
-def recommend(model: str, user: str, *, n: int, with_seen: bool) -> None:
+def recommend(
+    model: str,
+    user: str,
+    *,
+    n: int,
+    with_seen: bool,
+    items: list[str] | None,
+    without: list[str] | None,
+    diversity: float,
+) -> None:
     """Print the best items of a user."""
-    _recommend(console(), store.load(model), user, n, with_seen)
+    result = store.load(model)
+    ids = result.catalogue.item_ids
+    chosen = {
+        name: None if given is None else [raw_id(ids, item, "item") for item in given]
+        for name, given in (("items", items), ("without", without))
+    }
+    _recommend(console(), result, user, n, with_seen=with_seen, diversity=diversity, **chosen)
 
 
-def _recommend(out: Console, result: FitResult, user: str, n: int, with_seen: bool) -> None:
+def _recommend(out: Console, result: FitResult, user: str, n: int, **options: Any) -> None:
     who = raw_id(result.catalogue.user_ids, user, "user")
-    best = result.recommend(who, n, with_seen=with_seen)
+    best = result.recommend(who, n, **options)
     if result.catalogue.user_ids.encode([who])[0] < 0:
         warn(f"note: user {user} was not in the training set; these are the items with the highest bias")
     elif len(best) < n:
         warn(f"note: user {user} has {counted(len(best), 'item')} left to recommend")
-    best["predicted"] = [decimals(value) for value in best["predicted"]]
-    frame(out, best.reset_index(), text=("item", "title"))
+    _ranked(out, best, "predicted")
+
+
+def _ranked(out: Console, best: pd.DataFrame, column: str) -> None:
+    best[column] = [decimals(value) for value in best[column]]
+    frame(out, best.reset_index(), text=("item", "user", "title"))
+
+
+def similar_items(model: str, item: str, *, n: int, measure: str) -> None:
+    """Print the items most like one."""
+    result = store.load(model)
+    chosen: Any = choose("measure", measure, get_args(Measure))
+    _ranked(
+        console(),
+        result.similar_items(raw_id(result.catalogue.item_ids, item, "item"), n, measure=chosen),
+        "similarity",
+    )
+
+
+def similar_users(model: str, user: str, *, n: int, measure: str) -> None:
+    """Print the users most like one."""
+    result = store.load(model)
+    chosen: Any = choose("measure", measure, get_args(Measure))
+    _ranked(
+        console(),
+        result.similar_users(raw_id(result.catalogue.user_ids, user, "user"), n, measure=chosen),
+        "similarity",
+    )
+
+
+def rank(model: str, data: str, *, k: list[int], threshold: float | None, gain: str, reader: Mapping[str, Any]) -> None:
+    """Score a saved model's ranking of all items on a table of ratings."""
+    result = store.load(model)
+    chosen: Any = choose("gain", gain, get_args(Gain))
+    ratings = read(data, reader)
+    found = result.score_ranking(_pairs(result, ratings), k=k, threshold=threshold, gain=chosen)
+    if not len(found.users):
+        raise DataError(
+            f"no rating of {found.threshold:g} or more is left to rank by: {found.n_trained:,} were in the training "
+            f"set, and {found.n_cold:,} have a user or an item that was not; give other ratings, or lower --threshold"
+        )
+    out = console()
+    out.print(f"{data}: {facts(ratings)}")
+    pairs, users = counted(found.n_relevant, "pair"), counted(len(found.users), "user")
+    items = counted(len(result.catalogue.item_ids), "item")
+    rows = ((name, *map(_number, row)) for name, row in found.table().iterrows())
+    table(out, ["metric", "value", "low", "high"], rows)
+    left_out = [
+        words
+        for number, words in (
+            (found.n_trained, counted(found.n_trained, "pair") + " of the training set"),
+            (found.n_cold, counted(found.n_cold, "pair") + " whose user or item was not in it"),
+            (found.n_without, counted(found.n_without, "user") + " without a relevant item"),
+        )
+        if number
+    ]
+    out.print(
+        f"{pairs} rated {found.threshold:g} or more, of {users}, ranked among {items}; means over users, 95 % intervals "
+        "by bootstrap" + (f"; left out: {', '.join(left_out)}" if left_out else ""),
+        soft_wrap=True,
+    )
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else decimals(value)
 
 
 def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any]) -> None:
@@ -197,7 +281,7 @@ def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any])
     shown = pd.DataFrame({name: column for name, column in columns.items() if column is not None}).iloc[order]
     frame(out, shown, text=("item", "title"))
     out.print(f"\nrecommended to user {user}, who has not rated these in training:")
-    _recommend(out, result, user, 10, with_seen=False)
+    _recommend(out, result, user, 10)
 
 
 def _titles(result: FitResult, ratings: Ratings, items: Array) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import fold_in, recommend
+from mf_numpy import fold_in, ranking, recommend, similar
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
@@ -141,9 +141,39 @@ class FitResult:
             values = np.clip(values, *self.catalogue.scale)
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
 
-    def recommend(self, user: Any, n: int = 10, *, with_seen: bool = False) -> pd.DataFrame:
-        """The `n` unrated items with the highest prediction for one user; see `mf_numpy.recommend`."""
-        return recommend.recommend(self.params, self.catalogue, user, n, with_seen=with_seen)
+    def recommend(
+        self,
+        user: Any,
+        n: int = 10,
+        *,
+        with_seen: bool = False,
+        items: Iterable[Any] | None = None,
+        without: Iterable[Any] | None = None,
+        diversity: float = 0.0,
+    ) -> pd.DataFrame:
+        """The `n` unrated items with the highest prediction for one user; see `mf_numpy.recommend`.
+
+        `items` are the only ones to rank and `without` those to leave out, as raw ids or masks; with `diversity` in
+        [0, 1) the items of the list differ more, see `mf_numpy.diversity`.
+        """
+        return recommend.recommend(
+            self.params,
+            self.catalogue,
+            user,
+            n,
+            with_seen=with_seen,
+            items=items,
+            without=without,
+            diversity=diversity,
+        )
+
+    def similar_items(self, item: Any, n: int = 10, *, measure: similar.Measure = "cosine") -> pd.DataFrame:
+        """The `n` items whose factors are most like those of one item; see `mf_numpy.similar`."""
+        return similar.similar_items(self.params, self.catalogue, item, n, measure=measure)
+
+    def similar_users(self, user: Any, n: int = 10, *, measure: similar.Measure = "cosine") -> pd.DataFrame:
+        """The `n` users whose factors are most like those of one user; see `mf_numpy.similar`."""
+        return similar.similar_users(self.params, self.catalogue, user, n, measure=measure)
 
     def fold_in_user(
         self, ratings: Mapping[Any, float] | pd.Series[Any], features: sp.csr_array | None = None
@@ -160,6 +190,28 @@ class FitResult:
     def score(self, holdout: Holdout) -> Scores:
         """Errors on pairs encoded with this model's ids."""
         return score(self.params, holdout, self.catalogue.mean)
+
+    def score_ranking(
+        self,
+        holdout: Holdout,
+        *,
+        k: int | Sequence[int] = 10,
+        threshold: float | None = None,
+        gain: ranking.Gain = "binary",
+    ) -> ranking.RankingScores:
+        """How well all unrated items are ranked, on pairs encoded with this model's ids; see `mf_numpy.ranking`.
+
+        An item held out with a rating of at least `threshold`, the training mean if None, is relevant.
+        """
+        return ranking.score_ranking(
+            lambda users: recommend.score_all(self.params, users),
+            holdout,
+            self.catalogue.seen,
+            len(self.catalogue.item_ids),
+            threshold=self.catalogue.mean if threshold is None else threshold,
+            k=k,
+            gain=gain,
+        )
 
     def history_frame(self) -> pd.DataFrame:
         """The history as a table, one row an epoch."""

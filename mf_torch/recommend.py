@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mf_numpy.diversity import CANDIDATES, check_diversity, diversify
 from mf_numpy.model import check_range
+from mf_numpy.ranking import Scorer
 from mf_numpy.ratings import Array, Layout
+from mf_numpy.recommend import check_length, hidden_items
 from mf_numpy.result import Catalogue
 from mf_torch.model import MatrixFactorization
 
@@ -37,8 +40,7 @@ class TopN(nn.Module):
     def __init__(self, model: MatrixFactorization, n: int, *, seen: Layout | None = None) -> None:
         """Raises ValueError for n below 1; `seen` is what is left out of the lists."""
         super().__init__()
-        if n < 1:
-            raise ValueError(f"n is {n}, but must be 1 or larger")
+        check_length(n)
         self.model = model
         self.n = n
         self.most = 0 if seen is None else int(np.diff(seen.indptr).max(initial=0))
@@ -55,7 +57,7 @@ class TopN(nn.Module):
         )
 
     def forward(self, users: Tensor, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The lists of `users` (B,) int64, without items marked in `excluded` (B, n_items), a bool mask.
+        """The lists of `users` (B,) int64, without items marked in `excluded`, a bool mask (B, n_items) or (n_items,).
 
         Raises:
             RuntimeError: a user outside 0..m-1, negative ones too; on CUDA a device assertion.
@@ -114,25 +116,60 @@ def best_first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def top_n(
-    model: MatrixFactorization, catalogue: Catalogue, users: Array, n: int, *, with_seen: bool = False
+    model: MatrixFactorization,
+    catalogue: Catalogue,
+    users: Array,
+    n: int,
+    *,
+    with_seen: bool = False,
+    items: Array | None = None,
+    without: Array | None = None,
+    diversity: float = 0.0,
 ) -> tuple[Array, Array]:
     """Best items of many users, in blocks on the model's device: the twin of `mf_numpy.recommend.top_n`.
+
+    Candidates are found on the device; with a diversity, `mf_numpy.diversity` chooses among them.
+
+    Args:
+        items: the only items to rank: indices, or a mask (n_items,) bool; all if None.
+        without: items to leave out, likewise.
+        diversity: in [0, 1), as in `mf_numpy.recommend.top_n`.
 
     Returns:
         Indices (B, n) int64 and predictions (B, n), best first, as NumPy arrays.
 
     Raises:
-        IndexError: a user index outside 0..m-1.
-        ValueError: n below 1.
+        ConfigError: a diversity outside [0, 1).
+        IndexError: a user index outside 0..m-1, or an item index outside 0..n_items-1.
+        ValueError: n below 1, or a mask of another length.
     """
-    m, n_items = len(model.P), len(model.Q)
-    check_range("users", users, m)
-    lists = TopN(model, n, seen=None if with_seen else catalogue.seen)
-    size = max(1, _SCORES_AT_ONCE // max(1, n_items))
-    best, values = [np.empty((0, n), np.int64)], [np.empty((0, n), model.P.detach().cpu().numpy().dtype)]
+    (n_items, k), device = model.Q.shape, model.P.device
+    check_range("users", users, len(model.P))
+    check_length(n)
+    check_diversity(diversity)
+    hidden = hidden_items(n_items, items, without)
+    excluded = None if hidden is None else torch.as_tensor(hidden, device=device)
+    length = CANDIDATES * n if diversity else n
+    lists = TopN(model, length, seen=None if with_seen else catalogue.seen)
+    q = model.Q.detach().cpu().numpy()
+    size = max(1, _SCORES_AT_ONCE // max(1, n_items, length * k if diversity else 0))
+    best, values = [np.empty((0, n), np.int64)], [np.empty((0, n), q.dtype)]
     for begin in range(0, len(users), size):
-        block = torch.as_tensor(users[begin : begin + size].astype(np.int64), device=model.P.device)
-        items, found = lists(block)
-        best.append(items.cpu().numpy())
-        values.append(found.cpu().numpy())
+        block = torch.as_tensor(users[begin : begin + size].astype(np.int64), device=device)
+        order, found = (x.cpu().numpy() for x in lists(block, excluded))
+        if diversity:
+            order, found = diversify(q, order, found, n, diversity)
+        best.append(order)
+        values.append(found)
     return np.concatenate(best), np.concatenate(values)
+
+
+def scorer(model: MatrixFactorization) -> Scorer:
+    """What `mf_numpy.ranking.score_ranking` scores: users (B,) → the model's scores (B, n_items), from its device."""
+
+    @torch.no_grad()
+    def scores(users: Array) -> Array:
+        on_device = torch.as_tensor(users.astype(np.int64), device=model.P.device)
+        return score_all(model, on_device).cpu().numpy()
+
+    return scores

@@ -114,3 +114,57 @@ def test_wrong_arguments() -> None:
         recommend.top_n(result.params, result.catalogue, np.array([-1]), 3)
     with pytest.raises(DataError, match="got strings"):
         result.recommend("103")
+
+
+FILTERS: dict[str, tuple[Any, Any]] = {
+    "items": (np.array([7, 2, 9, 2]), None),
+    "mask": (np.arange(N) % 2 == 0, None),
+    "without": (None, np.array([0, 3])),
+    "both": (np.arange(5), np.arange(N) == 4),
+    "none left": (np.empty(0, np.int64), None),
+}
+
+
+@pytest.mark.parametrize("with_seen", [False, True])
+@pytest.mark.parametrize("name", FILTERS)
+def test_filtered_lists_are_the_sorted_list_of_what_is_left(name: str, with_seen: bool) -> None:
+    result = table()
+    items, without = FILTERS[name]
+    kept = set(range(N) if items is None else np.arange(N)[items].tolist())
+    kept -= set() if without is None else set(np.arange(N)[without].tolist())
+    found, values = recommend.top_n(
+        result.params, result.catalogue, np.arange(M), 4, with_seen=with_seen, items=items, without=without
+    )
+    for user in range(M):
+        wanted = [(i, s) for i, s in brute(result.params, result.catalogue, user, N, with_seen) if i in kept][:4]
+        assert found[user].tolist() == [i for i, _ in wanted] + [-1] * (4 - len(wanted))
+        np.testing.assert_allclose(values[user, : len(wanted)], [score for _, score in wanted], rtol=1e-12)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_tables_are_filtered_by_raw_ids_or_masks(text: bool) -> None:
+    result = table(text=text)
+    name = "item {}" if text else "{}0"
+
+    def raw(*items: int) -> list[Any]:
+        return [name.format(i) if text else 10 * i for i in items]
+
+    for user in (103, 999):
+        assert set(result.recommend(user, items=raw(1, 2, 8))["item"]) == set(raw(1, 2, 8))
+        assert set(result.recommend(user, items=(i for i in raw(1, 2, 8)), without=raw(2))["item"]) == set(raw(1, 8))
+        assert set(result.recommend(user, items=np.arange(N) == 5)["item"]) == set(raw(5))
+        assert len(result.recommend(user, 99, without=pd.Series(raw(5)), with_seen=True)) == N - 1
+
+
+def test_unknown_items_in_a_filter_are_an_error() -> None:
+    result = table()
+    with pytest.raises(DataError, match=r"2 of 3 items not in the training set, such as 7; .* such as \[0, 10, 20\]"):
+        result.recommend(103, items=[0, 7, 8])
+    with pytest.raises(DataError, match="1 of 1 item not in the training set, such as 777"):
+        result.recommend(999, without=[777])
+    with pytest.raises(DataError, match="got strings"):
+        result.recommend(103, items=["0"])
+    with pytest.raises(ValueError, match=r"items is a mask of shape \(3,\); give a truth value for each of 11 items"):
+        result.recommend(103, items=np.ones(3, dtype=bool))
+    with pytest.raises(IndexError, match=r"without\[0\] is -1, outside"):
+        recommend.top_n(result.params, result.catalogue, np.array([0]), 3, without=np.array([-1]))
