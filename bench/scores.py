@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from mf_numpy import Holdout, Ratings
-from mf_numpy.bootstrap import times_drawn
 from mf_numpy.bootstrap import interval as interval
+from mf_numpy.bootstrap import times_drawn
 from mf_numpy.errors import ConfigError, counted
 from mf_numpy.metrics import score_predictions
 from mf_numpy.ratings import Array
