@@ -18,6 +18,7 @@ DATA = {
     "anime-90-10": ("anime sample, 90/10", "anime 样本，90/10"),
     "planted-anime-full": ("planted", "植入数据"),
 }
+_OF_NO_LIBRARY = ("PyTorch loop", "the post")
 SHOWN = 9
 """Systems that have a line; the others stand under the table."""
 
@@ -64,7 +65,9 @@ def accuracies(of: Source) -> tuple[Cells, str]:
 
 def _library(system: str) -> str:
     """Whose method a system is."""
-    return "ours" if system.startswith("mf_") else system.split(" ")[0] if system[0].isupper() else system
+    if system.startswith("mf_"):
+        return "ours"
+    return system if system in _OF_NO_LIBRARY else system.split(" ")[0]
 
 
 def _cell(row: Json | None) -> str:

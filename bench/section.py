@@ -133,9 +133,28 @@ def html(sections: Sequence[Section], carried: Json) -> str:
     Raises:
         ImportError: jinja2 or matplotlib is not installed.
     """
-    import jinja2
-
     from bench.figures import apart
+
+    drawn = [tuple(section.draw()) for section in sections]
+    if len(sections) > 1:
+        drawn = [tuple(apart(one, f"s{n}") for one in pictures) for n, pictures in enumerate(drawn, 1)]
+    return page(
+        "sections.html.j2",
+        carried,
+        sections=list(zip(sections, drawn, strict=True)),
+        title=sections[0].title if len(sections) == 1 else TITLE,
+        # Of two results of one kind the method is said once.
+        methods=list({section.method: section.kind for section in sections}.items()),
+    )
+
+
+def page(template: str, carried: Json, **values: Any) -> str:
+    """A page from a template beside this file, which carries a result as JSON.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    import jinja2
 
     environment = jinja2.Environment(
         autoescape=True,
@@ -144,18 +163,10 @@ def html(sections: Sequence[Section], carried: Json) -> str:
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
-    drawn = [tuple(section.draw()) for section in sections]
-    if len(sections) > 1:
-        drawn = [tuple(apart(one, f"s{n}") for one in pictures) for n, pictures in enumerate(drawn, 1)]
     embedded = json.dumps(clean(carried), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return environment.get_template("sections.html.j2").render(
-        sections=list(zip(sections, drawn, strict=True)),
-        title=sections[0].title if len(sections) == 1 else TITLE,
-        # Of two results of one kind the method is said once.
-        methods=list({section.method: section.kind for section in sections}.items()),
-        # "<" would let a text end the script element early.
-        embedded=embedded.replace("<", "\\u003c"),
-    )
+    # "<" would let a text end the script element early.
+    embedded = embedded.replace("<", "\\u003c")
+    return environment.get_template(template).render(embedded=embedded, **values)
 
 
 def markdown(sections: Sequence[Section]) -> str:

@@ -160,12 +160,12 @@ def render(outcome: Json) -> str:
     Raises:
         ImportError: it is not installed.
     """
-    from bench import report
+    from bench import section
 
     machines: dict[str, list[Json]] = {}
     for file in outcome["files"]:
         machines.setdefault(file["machine"], []).append(_section(file))
-    return report.page("trend.html.j2", outcome, verdict=verdict(outcome), machines=machines, outcome=outcome)
+    return section.page("trend.html.j2", outcome, verdict=verdict(outcome), machines=machines, outcome=outcome)
 
 
 def verdict(outcome: Json) -> str:

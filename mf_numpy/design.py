@@ -40,7 +40,7 @@ class Side:
 
     def __post_init__(self) -> None:
         # A copy: a matrix that is summed or sorted in place must not be the caller's.
-        matrix = sp.csr_array(self.matrix, dtype=np.float64, copy=True)
+        matrix = sp.csr_array(self.matrix, copy=True).astype(np.float64)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         if not np.isfinite(matrix.data).all():

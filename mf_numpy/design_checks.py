@@ -253,7 +253,7 @@ def features_in_step(ways: Ways) -> list[Check]:
             design = design_for(ratings)
             gold = fitted("loops", ratings, design, config)
             for backend in ("numpy", "numba"):
-                mine = fitted(backend, ratings, design, config)  # type: ignore[arg-type]
+                mine = fitted(backend, ratings, design, config)
                 worst.see_all(backend, mine.tensors(), gold.tensors(), f"{rule}, batch_size {batch_size}")
     return worst.checks()
 

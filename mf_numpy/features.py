@@ -257,7 +257,7 @@ def _fit_tags(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[st
 
     def encode(more: Rows) -> sp.csr_array:
         tags = [[tag for tag in found if tag in known] for found in _split(_column(block, more), block)]
-        return _even(sp.csr_array(encoder.transform(tags), dtype=np.float64))
+        return _even(sp.csr_array(encoder.transform(tags)))
 
     return encode, [f"{block.column}={tag}" for tag in encoder.classes_]
 
@@ -299,7 +299,7 @@ def _fit_rated(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[s
             return sp.csr_array((len(more.ids), len(others)))
         if more.rated.shape[1] != len(others):
             raise DataError(f"rated has {more.rated.shape[1]} columns, but training had {len(others)}; use its id map")
-        return _even(sp.csr_array(more.rated, dtype=np.float64))
+        return _even(sp.csr_array(more.rated))
 
     return encode, [f"rated={raw}" for raw in others.raw]
 

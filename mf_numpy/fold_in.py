@@ -142,17 +142,18 @@ def fold_in(
         bad = int(np.argmin(np.isfinite(values)))
         raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
     _, bias = _others(params, which)
-    biased = bias is not None
     others = _extended(params, which)
     prior = _of_features(result, which, features)
-    base = (params.mu if biased else 0.0) + others[at] @ prior + (bias[at] if biased else 0.0)
+    base = others[at] @ prior
+    if bias is not None:
+        base = params.mu + bias[at] + base
     ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
     row = prior + minimiser(others[at], values, base, ridge, result.config)
     normal = None
     if result.config.loss == "squared":
         normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
     k = params.shape[2]
-    factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if biased else 0.0
+    factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if bias is not None else 0.0
     return Newcomer(which, factors, own_bias, at, values - base, normal, params, catalogue)
 
 

@@ -199,7 +199,7 @@ def _relevant(
                 "raise the threshold, or use gain='binary'"
             )
     distinct, of = np.unique(users, return_inverse=True)
-    asked = np.count_nonzero(np.bincount(holdout.users[holdout.users >= 0]))
+    asked = int(np.count_nonzero(np.bincount(holdout.users[holdout.users >= 0])))
     left_out = int((wanted & ~holdout.known).sum()), int((~new).sum()), asked - len(distinct)
     return left_out, _Relevant(distinct, of, items, gains)
 

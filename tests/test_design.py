@@ -18,11 +18,12 @@ from mf_numpy import Config, Ratings, random_split
 from mf_numpy import design as by_hand
 from mf_numpy.batch import full_batch
 from mf_numpy.design import Design, Side
-from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.features import Features, design_of
 from mf_numpy.kernels.design import Product
 from mf_numpy.planted import PlantedConfig, planted
 from mf_numpy.store import load
+from tests.test_store import rewrite
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,13 @@ def test_a_file_holds_all_that_a_fit_with_a_design_goes_on_with(split: mf_numpy.
     np.testing.assert_allclose(mf_torch.load(tmp_path / "half.safetensors")(users, items).detach().numpy(), expected)
     header = (tmp_path / "half.safetensors").read_bytes()
     assert b'"version":"2"' in header.replace(b" ", b"")
+    places = np.full_like(design.users.matrix.indices, 10**6, dtype=np.int64)
+    rewrite(tmp_path / "half.safetensors", **{"design.users.indices": places})
+    with pytest.raises(FileFormatError, match=r"'design\.users\.indices' goes outside 0\.\.209"):
+        load(tmp_path / "half.safetensors")
+    rewrite(tmp_path / "half.safetensors", **{"features.P": None})
+    with pytest.raises(FileFormatError, match="is damaged"):
+        load(tmp_path / "half.safetensors")
 
 
 def test_bits_do_not_depend_on_threads(split: mf_numpy.Split) -> None:
@@ -183,8 +191,9 @@ def test_rows_that_come_later_have_what_training_has_seen(rated: Ratings) -> Non
     later = pd.DataFrame({"genres": ["War, Western", "Drama"]}, index=pd.Index([99, 20]))
     pattern = sp.csr_array(np.array([[1, 0, 1], [0, 0, 0]]))
     found = described.rows(later, pattern).toarray()
-    half = 2**-0.5
-    np.testing.assert_allclose(found, [[0, 0, 0, 0, 0, 0, 0, 1, half, 0, half], [0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0]])
+    half = float(2**-0.5)
+    expected = np.array([[0, 0, 0, 0, 0, 0, 0, 1, half, 0, half], [0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0]])
+    np.testing.assert_allclose(found, expected)
     assert described.rows(later).toarray()[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
     with pytest.raises(DataError, match="rated has 3 rows, but the table has 2"):
         described.rows(later, sp.csr_array((3, 3)))

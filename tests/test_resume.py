@@ -37,7 +37,7 @@ def _finished(path: Path) -> int:
     """Cases that are on disk: in the file, and of the CUDA suite the whole lines beside it."""
     held: Json = json.loads(path.read_text())["cases"] if path.exists() else {}
     lines = cuda._written(path.with_name(path.name + ".parts") / cuda.ROWS)
-    return len(held) + sum(row["status"] == "ok" for row in lines if _label(row) not in held)
+    return len(held) + sum(bool(row["status"] == "ok") for row in lines if _label(row) not in held)
 
 
 def _label(row: Json) -> str:

@@ -37,7 +37,8 @@ def jit_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     # Nothing in C calls a kernel, and what would let it takes long to compile.
     kept = _stays(function)
-    compiled: Callable[..., Any] = numba.njit(function, cache=kept, nogil=True, no_cfunc_wrapper=True, **options)
+    options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
+    compiled: Callable[..., Any] = numba.njit(function, **options)
     return compiled
 
 

@@ -133,7 +133,7 @@ def with_twin(loops: Callable[..., Any], vectors: Callable[..., Any], fast: bool
         form = getattr(kinds[-1], "literal_value", LOOPS)
         return vectors if in_registers or form != LOOPS else loops
 
-    options = {"fastmath": FAST if fast else False, "no_cfunc_wrapper": True}
+    options: Any = {"fastmath": FAST if fast else False, "no_cfunc_wrapper": True}
     overload(loops, jit_options=options, strict=False, prefer_literal=True)(chosen)
 
 
