@@ -251,8 +251,8 @@ def rank(model: str, data: str, *, k: list[int], threshold: float | None, gain: 
         if number
     ]
     out.print(
-        f"{pairs} rated {found.threshold:g} or more, of {users}, ranked among {items}; means over users, 95 % "
-        "intervals by bootstrap" + (f"; left out: {', '.join(left_out)}" if left_out else ""),
+        f"{pairs} rated {found.threshold:g} or more, of {users}, ranked among {items}; means over users, "
+        "95 % intervals by bootstrap" + (f"; left out: {', '.join(left_out)}" if left_out else ""),
         soft_wrap=True,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import peer_tables, race, race_seeds, race_worker, result
+from bench import committed, peer_tables, race, race_seeds, race_worker, result
 from bench.cases import Case
 from bench.launch import Json
 from bench.race import Racer
@@ -209,9 +209,10 @@ class Told:
 def test_tables_show_ranges_of_files_that_have_them(
     data: Data, lang: str, brackets: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(peer_tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(committed, "FOLDER", tmp_path)
+    (tmp_path / committed.SHOWN).mkdir()
     found = _measure(data, launch=Seeds(5.0, 1.0, 9.0, 2.0, 4.0), seeds=5, rounds=1, racers=(OURS, SLOW))
-    (tmp_path / "race-ml-1m.json").write_text(result.to_text(found), encoding="utf-8")
+    (tmp_path / committed.SHOWN / "race-ml-1m.json").write_text(result.to_text(found), encoding="utf-8")
     cells, note = peer_tables.races(Told(lang))  # type: ignore[arg-type]
     assert cells[1] == ["MovieLens 1M, 2", "1.4000; 4.00 (2.00–5.00) s", "1.5000; 15.00 (15.00–15.00) s"]
     assert brackets in note and race_seeds.UNSEEDED["none"][lang == "zh"] in note

@@ -35,6 +35,10 @@ def held(schema: str) -> Json:
     return found
 
 
+RACED = held("mf-race")["rows"][0]["n_factors"]
+"""K of the first line of the race."""
+
+
 def page_of(outcome: Json) -> str:
     return book.render([("x.json", outcome)])
 
@@ -102,7 +106,7 @@ def test_each_section_says_what_it_found_and_shows_every_row(page: str, results:
     ("schema", "titles"),
     [
         ("mf-speed", ["Ratings a second against K: single steps", "How many times as long the others take"]),
-        ("mf-race", ["RMSE against seconds, K = 16", "The way of the best settings, K = 16"]),
+        ("mf-race", [f"RMSE against seconds, K = {RACED}", f"The way of the best settings, K = {RACED}"]),
         ("mf-scaling", [f"Ratings a second against {over}" for over in ("N", "K", "threads")]),
         ("mf-roofline", ["Roofline", "Ratings a second of each kernel against K"]),
         ("mf-sweep", ["Speed with another value"]),
@@ -168,13 +172,13 @@ def test_a_race_is_won_by_who_needs_less_time_than_the_peer() -> None:
     outcome = held("mf-race")
     best = min((row["final"]["rmse"], row["system"]) for row in outcome["rows"] if row["final"])
     assert race.part(outcome).verdict.startswith(
-        f"the lowest test RMSE, {best[0]:.4f}, is that of {best[1]} with K = 16;"
+        f"the lowest test RMSE, {best[0]:.4f}, is that of {best[1]} with K = {RACED};"
     )
     slow = json.loads(json.dumps(outcome))
     for one in slow["ratios"]:
         one["ratio"] = 2.0
     assert f"in 0 of {len(outcome['targets'])} races, in 2.00 of its time" in race.part(slow).verdict
-    picture = race._fronts(outcome["rows"], outcome["targets"], 16)
+    picture = race._fronts(outcome["rows"], outcome["targets"], RACED)
     every = [(s, rmse) for row in outcome["rows"] for one in row["tried"] for _, s, rmse in one["curve"]]
     low = min(rmse for _, rmse in every)
     soonest = min(s for s, rmse in every if rmse == low)
