@@ -213,8 +213,8 @@ _EPOCHS = (
     Fault(
         name="validation-in-the-mean",
         function="mf_numpy.train:run",
-        right="point = resume.state.copy() if resume else init(train, config)",
-        wrong="point = resume.state.copy() if resume else init(train, config)\n"
+        right="point = resume.state.copy() if resume else begin(train, config)",
+        wrong="point = resume.state.copy() if resume else begin(train, config)\n"
         "if valid is not None and not resume:\n"
         "    mean = float(np.concatenate([train.values, valid.values]).mean())\n"
         "    point = replace(point, params=replace(point.params, mu=mean))",

@@ -214,7 +214,7 @@ def part_of_a_surprise(ways: Ways) -> list[Check]:
 def _explained() -> Iterator[tuple[str, FitResult, dict[int, float], int]]:
     """Models by both penalties, a newcomer's ratings by item, and items whose prediction is to be explained."""
     for penalty, reg in (("total", 0.002), ("per_rating", 0.07)):
-        ratings, _, config = problem(49, penalty=penalty, reg=reg, n_epochs=3)
+        ratings, _, config = problem(49, penalty=penalty, reg=reg, n_epochs=3, lr=0.1)
         found = train.fit(ratings, config, backend="numpy")
         for item in (0, 3, 5):
             yield f"{penalty}, item {item}", found, {0: 9.0, 2: 1.0, 4: 3.0}, item

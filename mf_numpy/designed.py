@@ -44,9 +44,9 @@ class _OfFeatures:
         super().__init__(backend)  # type: ignore[call-arg]
         self.design = design
 
-    def first(self, train: Ratings, config: Config) -> Params:
-        """Starting parameters of the features."""
-        return by_hand.start(train, self.design, config)
+    def first(self, train: Ratings, config: Config) -> State:
+        """The trajectory's first point: drawn parameters of the features (Eq. 25)."""
+        return State(by_hand.start(train, self.design, config))
 
     def rows(self, theta: Params) -> Params:
         """The parameters of users and items that those of the features make (Eq. 33)."""

@@ -104,8 +104,8 @@ class Describing(Protocol):
 
     design: Design
 
-    def first(self, train: Ratings, config: Config) -> Params:
-        """Where the features' parameters start."""
+    def first(self, train: Ratings, config: Config) -> State:
+        """The trajectory's first point: drawn parameters of the features (Eq. 25), epoch 0."""
 
     def rows(self, theta: Params) -> Params:
         """The parameters of users and items that they make (Eq. 33)."""

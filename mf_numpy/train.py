@@ -91,9 +91,8 @@ def run(
     first = resume.state.epoch if resume else 0
     best = State(resume.of_features or resume.params, epoch=best_epoch(history, config)) if resume else None
     whole = engine.load(train, config)
-    point = (
-        resume.state.copy() if resume else State(described.first(train, config)) if described else init(train, config)
-    )
+    begin = init if described is None else described.first
+    point = resume.state.copy() if resume else begin(train, config)
     state = engine.start(point, whole, config)
     # Most engines have gone on to a copy of their own.
     del point

@@ -34,9 +34,9 @@ class DesignEngine(TorchEngine):
             raise ConfigError(f"path is {path!r} with a design; leave the design out, or use path='autograd'")
         self.design = design
 
-    def first(self, train: Ratings, config: Config) -> Params:
-        """Starting parameters of the features; NumPy draws them."""
-        return by_hand.start(train, self.design, config)
+    def first(self, train: Ratings, config: Config) -> State:
+        """The trajectory's first point (Eq. 25): NumPy draws the parameters of the features, torch only converts."""
+        return State(by_hand.start(train, self.design, config))
 
     def rows(self, theta: Params) -> Params:
         """The parameters of users and items that those of the features make (Eq. 33)."""
