@@ -6,8 +6,8 @@ training rows (X or Y of Eq. 33) and remembers how, so that `Described.rows` can
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -126,8 +126,7 @@ class Features:
             encode, found_names = _FIT[block.kind](block, rows, others)
             encoders.append((block.weight, encode))
             names += found_names
-        described = Described(tuple(encoders), tuple(names), Side.identity(0))
-        return replace(described, side=Side(described._encode(rows), tuple(names)))
+        return Described(tuple(encoders), Side(_encoded(encoders, rows), tuple(names)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +134,16 @@ class Described:
     """One side of a training set with its features, and how to describe more rows.
 
     Attributes:
-        names: (features,) such as ``genres=Drama``.
         side: the training rows.
     """
 
     _encoders: tuple[tuple[float, Encoder], ...]
-    names: tuple[str, ...]
     side: Side
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each feature is called, (features,), such as ``genres=Drama``."""
+        return self.side.names
 
     def rows(self, table: pd.DataFrame, rated: sp.csr_array | None = None) -> sp.csr_array:
         """(rows, features) of rows that come later, one a line of `table`; what training has not seen counts nothing.
@@ -155,11 +157,7 @@ class Described:
         """
         if rated is not None and rated.shape[0] != len(table):
             raise DataError(f"rated has {rated.shape[0]} rows, but the table has {len(table)}; give one a line")
-        return self._encode(Rows(table.index.to_numpy(), table, rated))
-
-    def _encode(self, rows: Rows) -> sp.csr_array:
-        parts = [weight * encode(rows) for weight, encode in self._encoders]
-        return sp.csr_array(sp.hstack(parts, format="csr"))
+        return _encoded(self._encoders, Rows(table.index.to_numpy(), table, rated))
 
 
 def design_of(
@@ -175,6 +173,11 @@ def design_of(
     return Design(
         (users or by_id).fit(train, "users", user_info).side, (items or by_id).fit(train, "items", item_info).side
     )
+
+
+def _encoded(encoders: Sequence[tuple[float, Encoder]], rows: Rows) -> sp.csr_array:
+    """The blocks side by side, (rows, features)."""
+    return sp.csr_array(sp.hstack([weight * encode(rows) for weight, encode in encoders], format="csr"))
 
 
 def _aligned(table: pd.DataFrame, ids: Array) -> pd.DataFrame:

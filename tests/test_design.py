@@ -106,11 +106,12 @@ def test_a_file_holds_all_that_a_fit_with_a_design_goes_on_with(split: mf_numpy.
     np.testing.assert_allclose(mf_torch.load(tmp_path / "half.safetensors")(users, items).detach().numpy(), expected)
     header = (tmp_path / "half.safetensors").read_bytes()
     assert b'"version":"2"' in header.replace(b" ", b"")
-    places = np.full_like(design.users.matrix.indices, 10**6, dtype=np.int64)
-    rewrite(tmp_path / "half.safetensors", **{"design.users.indices": places})
+    changed: dict[str, Any] = {"design.users.indices": np.full_like(design.users.matrix.indices, 10**6, dtype=np.int64)}
+    rewrite(tmp_path / "half.safetensors", **changed)
     with pytest.raises(FileFormatError, match=r"'design\.users\.indices' goes outside 0\.\.209"):
         load(tmp_path / "half.safetensors")
-    rewrite(tmp_path / "half.safetensors", **{"features.P": None})
+    changed = {"features.P": None}
+    rewrite(tmp_path / "half.safetensors", **changed)
     with pytest.raises(FileFormatError, match="is damaged"):
         load(tmp_path / "half.safetensors")
 
