@@ -221,7 +221,7 @@ def test_tables_show_ranges_of_files_that_have_them(
         "times": [{k: v for k, v in t.items() if k != "range_s" and "seed" not in k} for t in found["times"]]
     }
     del old["seeds"], old["notes"]
-    (tmp_path / "race-ml-1m.json").write_text(result.to_text(old), encoding="utf-8")
+    (tmp_path / committed.SHOWN / "race-ml-1m.json").write_text(result.to_text(old), encoding="utf-8")
     cells, note = peer_tables.races(Told(lang))  # type: ignore[arg-type]
     assert cells[1] == ["MovieLens 1M, 2", "1.4000; 4.00 s", "1.5000; 15.00 s"] and brackets not in note
     assert race.summary(old)
