@@ -29,7 +29,7 @@ class Rows:
     Attributes:
         ids: raw id of each row.
         table: facts, one line a row in the same order; missing where nothing is known.
-        rated: (rows, other side) sparse, 1 where there is a rating; None where nothing is known of any.
+        rated: (rows, other side) sparse, an entry where there is a rating; None where nothing is known of any.
     """
 
     ids: Array
@@ -188,10 +188,9 @@ def _aligned(table: pd.DataFrame, ids: Array) -> pd.DataFrame:
 
 
 def _rated(train: Ratings, which: Which) -> sp.csr_array:
-    """1 where there is a rating, of the users or of the items; several of a pair are one."""
+    """An entry where there is a rating, of the users or of the items; several of a pair are one."""
     pairs = sp.csr_array((np.ones(len(train)), (train.users, train.items)), shape=train.shape)
     pairs.sum_duplicates()
-    pairs.data[:] = 1.0
     return pairs if which == "users" else pairs.T.tocsr()
 
 

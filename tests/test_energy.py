@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -169,10 +168,22 @@ def test_ours_counts_the_energy_of_its_epochs_alone(small: Split, monkeypatch: p
     monkeypatch.setattr(energy, "processors", lambda: ([], energy.NONE))
     without, _ = accuracy_worker.fitted(small.train, small.valid, config, "numpy", [1, 3], None)
     assert [point["joules"] for point in without] == [None, None]
-    # A counter that moves by one joule from each reading to the next: an epoch is a stretch, scoring it is none.
-    ticks = itertools.count()
-    counter = Counter("package-0", lambda: 1_000_000 * next(ticks))
-    monkeypatch.setattr(energy, "processors", lambda: ([counter], None))
+    # A counter that moves by one joule from each reading to the next, and by a thousand while predictions are scored.
+    joules = [0]
+    engine = accuracy_worker._engine(config, "numpy")
+    predict = engine.predict
+
+    def read() -> int:
+        joules[0] += 1
+        return 1_000_000 * joules[0]
+
+    def dear(*given: Any) -> Any:
+        joules[0] += 1000
+        return predict(*given)
+
+    engine.predict = dear
+    monkeypatch.setattr(accuracy_worker, "_engine", lambda config, backend: engine)
+    monkeypatch.setattr(energy, "processors", lambda: ([Counter("package-0", read)], None))
     points, _ = accuracy_worker.fitted(small.train, small.valid, config, "numpy", [1, 3], None)
     assert [point["joules"] for point in points] == [pytest.approx(1.0), pytest.approx(3.0)]
 
