@@ -80,6 +80,11 @@ def full_batch(train: Ratings, config: Config) -> Batch:
     return Batch(view.arranged(train.users), view.indices, values, (train.n_users, train.n_items), view.indptr)
 
 
+def in_parts(n_ratings: int, config: Config) -> bool:
+    """Whether an epoch has more than one batch."""
+    return config.batch_size is not None and config.batch_size < n_ratings
+
+
 def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
     """The permutation of epoch 1, 2, ... (Eq. 16), from seed and epoch alone: a resumed run draws the same."""
     return np.random.default_rng([config.seed, epoch]).permutation(n_ratings)

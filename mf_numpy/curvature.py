@@ -78,7 +78,7 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
     predicted = predict(params, batch.users[at], batch.items[at])
     e = losses.residual(predicted, batch.values[at], config).sum()
     bend = losses.curvature(predicted, batch.values[at], config).sum()
-    p, q = _extended(params, "user")[user], _extended(params, "item")[item]
+    p, q = extended(params, "user")[user], extended(params, "item")[item]
     # p·q alone is bilinear: the two biases do not multiply each other.
     meets = np.eye(len(p))
     meets[params.shape[2] :] = 0
@@ -98,7 +98,7 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
     ridge = len(batch) * config.reg * w
     if not len(at) and not ridge:
-        here: Array = _extended(params, side, own=True)[row]
+        here: Array = extended(params, side, own=True)[row]
         return here
     normal = others.T @ others + ridge * np.eye(others.shape[1])
     out: Array = np.linalg.lstsq(normal, others.T @ (batch.values[at] - fixed))[0]  # Eq. 26
@@ -138,13 +138,13 @@ def _ratings_of(params: Params, side: Side, row: int, batch: Batch) -> tuple[Arr
     rows, others = (batch.users, batch.items) if side == "user" else (batch.items, batch.users)
     check_range(side, [row], batch.shape[0 if side == "user" else 1])
     at = np.flatnonzero(rows == row)
-    theta = _extended(params, "item" if side == "user" else "user")[others[at]]
+    theta = extended(params, "item" if side == "user" else "user")[others[at]]
     bias = params.c if side == "user" else params.b
     fixed = params.mu + (bias[others[at]] if bias is not None else np.zeros(len(at)))
     return at, theta, fixed
 
 
-def _extended(params: Params, side: Side, own: bool = False) -> Array:
+def extended(params: Params, side: Side, own: bool = False) -> Array:
     """The side's factors, with a column more in the biased model: 1, which the other side's bias meets, or its own."""
     factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
     if bias is None:

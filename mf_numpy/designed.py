@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from mf_numpy import design as by_hand
 from mf_numpy import kernels, loops
-from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.batch import Batch, full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import Backend, Engine, NumpyEngine, State
@@ -54,8 +54,7 @@ class _OfFeatures:
 
     def load(self, train: Ratings, config: Config) -> Weighted:
         self.design.check(train)
-        in_parts = config.batch_size is not None and config.batch_size < len(train)
-        by_blocks = self.backend == "numba" and not in_parts
+        by_blocks = self.backend == "numba" and not in_parts(len(train), config)
         return self._weighted(full_blocks(train, config) if by_blocks else full_batch(train, config), config)
 
     def _weighted(self, batch: Batch | Blocks, config: Config) -> Weighted:
@@ -80,8 +79,8 @@ class DesignEngine(_OfFeatures, NumpyEngine):
     def _gradient(self, params: Params, batch: Weighted, config: Config) -> Evaluation:
         return self._by_hand(params, batch, config)
 
-    def _room(self, params: Params, whole: Weighted, in_parts: bool) -> Any:
-        sample = replace(whole.batch, indptr=None) if in_parts and isinstance(whole.batch, Batch) else whole.batch
+    def _room(self, params: Params, whole: Weighted, parts: bool) -> Any:
+        sample = replace(whole.batch, indptr=None) if parts and isinstance(whole.batch, Batch) else whole.batch
         return kernels.design_room(params, sample, self.design)
 
     def _by_kernels(self, state: State, batch: Weighted, config: Config) -> Evaluation:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 import numpy as np
 
 from mf_numpy import gradients, kernels, loops, model, optim
-from mf_numpy.batch import full_batch, mini_batches
+from mf_numpy.batch import full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.errors import choose
@@ -126,8 +126,7 @@ class NumpyEngine:
     def start(self, state: State, whole: Any, config: Config) -> State:
         if self.backend != "numba":
             return state
-        in_parts = config.batch_size is not None and config.batch_size < len(whole)
-        return replace(state, room=self._room(state.params, whole, in_parts))
+        return replace(state, room=self._room(state.params, whole, in_parts(len(whole), config)))
 
     def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         return mini_batches(whole, epoch, config)
@@ -151,8 +150,8 @@ class NumpyEngine:
         by_hand = loops.gradient if self.backend == "loops" else gradients.gradient
         return by_hand(params, batch, config)
 
-    def _room(self, params: Params, whole: Any, in_parts: bool) -> Any:
-        return kernels.workspace(params, replace(whole, indptr=None) if in_parts else whole)
+    def _room(self, params: Params, whole: Any, parts: bool) -> Any:
+        return kernels.workspace(params, replace(whole, indptr=None) if parts else whole)
 
     def _by_kernels(self, state: State, batch: Any, config: Config) -> Evaluation:
         return kernels.gradient(state.params, batch, config, state.room)

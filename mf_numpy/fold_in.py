@@ -16,9 +16,11 @@ import scipy.sparse as sp
 
 from mf_numpy import losses
 from mf_numpy.config import Config
+from mf_numpy.curvature import extended
 from mf_numpy.errors import DataError
 from mf_numpy.model import Params
-from mf_numpy.ratings import Array
+from mf_numpy.ratings import Array, IdMap
+from mf_numpy.recommend import check_length, named_table
 
 if TYPE_CHECKING:
     from mf_numpy.result import Catalogue, FitResult
@@ -52,8 +54,7 @@ class Newcomer:
 
     def predict(self, others: Iterable[Any]) -> Array:
         """Predicted ratings (B,) with items, or of users, given by raw id; an unknown one counts as the average one."""
-        ids = self._catalogue.item_ids if self.which == "user" else self._catalogue.user_ids
-        at = ids.encode(others)
+        at = self._ids.encode(others)
         scores = np.append(self._scores(), self._base() + self.bias)
         return np.asarray(scores[at])
 
@@ -63,19 +64,12 @@ class Newcomer:
         Raises:
             ValueError: n below 1.
         """
-        if n < 1:
-            raise ValueError(f"n is {n}, but must be 1 or larger")
+        check_length(n)
         scores = self._scores()
         scores[self.rated] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n]
         best = best[np.isfinite(scores[best])]
-        other = "item" if self.which == "user" else "user"
-        ids = self._catalogue.item_ids if self.which == "user" else self._catalogue.user_ids
-        table: dict[str, Any] = {other: ids.decode(best)}
-        if self.which == "user" and self._catalogue.titles is not None:
-            table["title"] = self._catalogue.titles[best]
-        index = pd.RangeIndex(1, len(best) + 1, name="rank")
-        return pd.DataFrame(table | {"predicted": scores[best]}, index=index)
+        return self._table(best, {"predicted": scores[best]})
 
     def why(self, other: Any) -> pd.DataFrame:
         """What each of the newcomer's ratings adds to the prediction with `other`, the largest part first (Eq. 38).
@@ -87,18 +81,22 @@ class Newcomer:
         """
         if self._normal is None:
             raise DataError("a prediction is a sum over ratings with the squared loss alone; fit with loss='squared'")
-        user = self.which == "user"
-        ids = self._catalogue.item_ids if user else self._catalogue.user_ids
-        at = int(ids.encode([other])[0])
+        at = int(self._ids.encode([other])[0])
         if at < 0:
             raise DataError(f"{other!r} was not in the training set, so that nothing speaks for it")
-        tilde = _extended(self._params, self.which)
+        tilde = extended(self._params, _other(self.which)).astype(np.float64)
         parts = tilde[self.rated] @ np.linalg.lstsq(self._normal, tilde[at])[0] * self.surprises  # Eq. 38
         order = np.argsort(-np.abs(parts), kind="stable")
-        table: dict[str, Any] = {"item" if user else "user": ids.decode(self.rated[order])}
-        if user and self._catalogue.titles is not None:
-            table["title"] = self._catalogue.titles[self.rated[order]]
-        return pd.DataFrame(table | {"part": parts[order]}, index=pd.RangeIndex(1, len(order) + 1, name="rank"))
+        return self._table(self.rated[order], {"part": parts[order]})
+
+    @property
+    def _ids(self) -> IdMap:
+        """Raw ids of the other side."""
+        return self._catalogue.item_ids if self.which == "user" else self._catalogue.user_ids
+
+    def _table(self, at: Array, columns: dict[str, Array]) -> pd.DataFrame:
+        titles = self._catalogue.titles if self.which == "user" else None
+        return named_table(_other(self.which), self._ids, at, titles, columns)
 
     def _base(self) -> float:
         return self._params.mu if self._params.b is not None else 0.0
@@ -136,13 +134,12 @@ def fold_in(
     at, values = ids.encode(series.index), series.to_numpy(np.float64)
     if (at < 0).any():
         unknown = series.index.tolist()[int(np.argmax(at < 0))]
-        other = "item" if which == "user" else "user"
-        raise DataError(f"{other} {unknown!r} was not in the training set; leave its rating out")
+        raise DataError(f"{_other(which)} {unknown!r} was not in the training set; leave its rating out")
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))
         raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
     _, bias = _others(params, which)
-    others = _extended(params, which)
+    others = extended(params, _other(which)).astype(np.float64)
     prior = _of_features(result, which, features)
     base = others[at] @ prior
     if bias is not None:
@@ -195,16 +192,14 @@ def minimiser(others: Array, values: Array, base: Array, ridge: float, config: C
     return delta
 
 
+def _other(which: Which) -> Which:
+    """The side that the newcomer is not on."""
+    return "item" if which == "user" else "user"
+
+
 def _others(params: Params, which: Which) -> tuple[Array, Array | None]:
     """Factors and biases of the side that the newcomer is not on."""
     return (params.Q, params.c) if which == "user" else (params.P, params.b)
-
-
-def _extended(params: Params, which: Which) -> Array:
-    """q̃ of every row of the side that the newcomer is not on, (rows, D) float64."""
-    table, bias = _others(params, which)
-    factors = np.asarray(table, np.float64)
-    return factors if bias is None else np.column_stack([factors, np.ones(len(factors))])
 
 
 def _of_features(result: FitResult, which: Which, features: sp.csr_array | None) -> Array:

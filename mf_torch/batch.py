@@ -78,7 +78,7 @@ def to_device(batch: by_hand.Batch, device: torch.device | str) -> Batch:
 
 def in_parts(whole: Batch, config: Config) -> bool:
     """Whether an epoch has more than one batch."""
-    return config.batch_size is not None and config.batch_size < len(whole)
+    return by_hand.in_parts(len(whole), config)
 
 
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:

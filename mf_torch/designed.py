@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mf_numpy import design as by_hand
-from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.batch import Batch, full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
@@ -45,8 +45,7 @@ class DesignEngine(TorchEngine):
     def load(self, train: Ratings, config: Config) -> Any:
         self.design.check(train)
         whole = full_batch(train, config)
-        in_parts = config.batch_size is not None and config.batch_size < len(whole)
-        return whole if in_parts else self.weighted(whole, config)
+        return whole if in_parts(len(whole), config) else self.weighted(whole, config)
 
     def start(self, state: State, whole: Any, config: Config) -> TorchState:
         module = FeatureFactorization(state.params, self.design, self.device)

@@ -23,8 +23,8 @@ RESULTS = committed.path("")
 
 def _has_intervals(path: Path) -> bool:
     """Whether times were measured more than once; a race of a single round has a sample a case, and no ratio."""
-    outcome = json.loads(path.read_text(encoding="utf-8"))
-    return outcome["schema"] != "mf-race" or any(len(one["seconds"]) > 1 for one in outcome["times"])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found["schema"] != "mf-race" or any(len(one["seconds"]) > 1 for one in found["times"])
 
 
 COMMITTED = [p.name for p in committed.paths("*.json") if p.name != "instructions.json" and _has_intervals(p)]
