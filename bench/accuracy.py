@@ -37,7 +37,7 @@ from bench import installed, machine, scores, worker
 from bench.accuracy_plan import LIMIT, Step, left, limit_of, plan, tuned
 from bench.cases import Case
 from bench.journal import Journal
-from bench.launch import Json, Launch, in_fresh_process
+from bench.launch import HUNG, Json, Launch, in_fresh_process
 from bench.peers import registry
 from bench.peers.run import fit_peer
 from bench.protocols import Fold, Protocol
@@ -89,6 +89,10 @@ class _Bench:
             out, predictions = self._ours(system, settings, split, fold, epochs)
         else:
             out, predictions = self._theirs(system, settings, split, epochs, limit)
+            if str(out["reason"]).startswith(HUNG):
+                # What waits for itself now and then may do its work the next time.
+                out, predictions = self._theirs(system, settings, split, epochs, limit)
+                out["notes"] = [*out.get("notes", []), "hung once, and was begun anew"]
         out["wall_s"] = time.perf_counter() - began
         if out["status"] == "ok":
             try:

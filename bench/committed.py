@@ -40,14 +40,17 @@ _SAYS_NOTHING = ("cpu", "processor")
 
 
 def slug(outcome: Json) -> str:
-    """The folder of a result: family of the processor, usable cores, and the GPU where one was seen.
+    """The folder of a result: family of the processor, its kind, usable cores, and the GPU where one was seen.
 
-    An ``AMD EPYC 7763 64-Core Processor`` of which 2 cores may be used is ``amd-epyc-2-cores``, the model left out as
-    virtual machines do; with an ``NVIDIA H200`` it is ``amd-epyc-2-cores-nvidia-h200``.
+    An ``AMD EPYC 7763 64-Core Processor`` of which 2 cores may be used is ``amd-epyc-znver3-2-cores``, the model left
+    out as virtual machines do; with an ``NVIDIA H200`` it is ``amd-epyc-znver3-2-cores-nvidia-h200``. Of an older
+    result, which does not tell its kind, it is ``amd-epyc-2-cores``.
     """
     about = outcome["machine"]
     cores = about["cores"]["usable"]
-    parts = [_family(about["cpu"]), f"{cores}-core{'s' * (cores > 1)}"]
+    family = _family(about["cpu"])
+    kind = [word for word in _words(about.get("microarchitecture") or "") if word not in family.split("-")]
+    parts = [family, *kind, f"{cores}-core{'s' * (cores > 1)}"]
     gpus = [gpu["name"] for gpu in outcome.get("gpu") or [outcome.get("cuda")] if gpu]
     for name in dict.fromkeys(gpus):
         parts += [str(gpus.count(name))] * (gpus.count(name) > 1) + _words(name)

@@ -93,11 +93,16 @@ def disturbance(cores: float | None) -> list[str]:
 
 
 def machine() -> Json:
-    """Processor, cores, memory, operating system and Python."""
+    """Processor, cores, memory, operating system and Python.
+
+    A virtual machine may name no more of its processor than the family: ``microarchitecture`` is LLVM's name of what it
+    compiles for, as ``znver3``, or None without llvmlite.
+    """
     return {
         "cpu": _cpu_model(),
+        "microarchitecture": _microarchitecture(),
         "cores": {"logical": os.cpu_count(), "physical": _psutil("cpu_count", logical=False), "usable": usable_cores()},
-        "memory_bytes": _memory(),
+        "memory_bytes": memory(),
         "system": platform.system(),
         "system_release": platform.release(),
         "architecture": platform.machine(),
@@ -131,6 +136,13 @@ def caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> list[Js
         except (OSError, ValueError):
             continue
     return sorted(found, key=lambda cache: int(cache["bytes"]))
+
+
+def memory() -> int | None:
+    """Memory of the machine, in bytes; None where the system does not say."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def gpus() -> list[Json] | None:
@@ -244,6 +256,14 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def _microarchitecture() -> str | None:
+    try:
+        name = str(importlib.import_module("llvmlite.binding").get_host_cpu_name())
+    except (ImportError, OSError):
+        return None
+    return None if name in ("", "generic") else name
+
+
 def _ticks() -> tuple[int, int] | None:
     """Idle time and all time of all cores so far, in ticks."""
     try:
@@ -251,12 +271,6 @@ def _ticks() -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return (ticks[3] + ticks[4], sum(ticks)) if len(ticks) > 4 else None
-
-
-def _memory() -> int | None:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def _psutil(name: str, **arguments: Any) -> Any:

@@ -242,6 +242,24 @@ def test_a_peer_that_hangs_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     assert limit_of(systems[0], cases) == LIMIT
 
 
+def test_one_that_waits_for_nothing_is_begun_once_more(tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def peers(name: str, train: Ratings, valid: Holdout, *rest: Any, epochs: tuple[int, ...], **more: Any) -> Json:
+        begun.append(1)
+        if len(begun) < 4 and len(begun) != 2:
+            return {"status": "failed", "reason": "hung: no processor time for 45 s"}
+        predictions = np.full(valid.n_scored, 3.0)
+        return {"status": "ok", "reason": None, "points": [{"epochs": 1, "seconds": 1.0, "predictions": predictions}]}
+
+    systems = (System("waits", ({"reg": 0.1}, {"reg": 0.2}), (1,), peer="libmf"),)
+    cases = run(tmp_path / "run.json", systems=systems, peers=peers)[0]["cases"]
+    assert cases["waits, point 0"]["notes"] == ["hung once, and was begun anew"]
+    # The second point hung once as well, and the tests did not.
+    assert cases["waits, point 1"]["notes"] == ["hung once, and was begun anew"]
+    assert "notes" not in cases["waits, test 0"] and len(begun) == 2 + 2 + PROTOCOL.folds
+
+
 def test_left_over_time_is_that_of_steps_of_the_same_kind() -> None:
     cases: Json = {Step(SYSTEMS[0], point=0).key: {"wall_s": 60.0}, Step(SYSTEMS[0], fold=0).key: {"wall_s": 240.0}}
     steps = [Step(SYSTEMS[0], point=1), Step(SYSTEMS[0], point=2), Step(SYSTEMS[0], fold=1)]

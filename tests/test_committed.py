@@ -16,7 +16,10 @@ H200 = {"name": "NVIDIA H200", "driver": "1", "memory_bytes": 1}
 
 
 def about(cpu: str, cores: int, **more: Any) -> Json:
-    return {"machine": {"cpu": cpu, "cores": {"logical": 64, "physical": None, "usable": cores}}, "gpu": None} | more
+    machine: Json = {"cpu": cpu, "cores": {"logical": 64, "physical": None, "usable": cores}}
+    if "kind" in more:
+        machine["microarchitecture"] = more.pop("kind")
+    return {"machine": machine, "gpu": None} | more
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,10 @@ def about(cpu: str, cores: int, **more: Any) -> Json:
         ("aarch64", 4, {}, "aarch64-4-cores"),
         ("x86_64", 4, {}, "x86-64-4-cores"),
         ("", 4, {}, "unknown-4-cores"),
+        ("AMD EPYC", 2, {"kind": "znver3"}, "amd-epyc-znver3-2-cores"),
+        ("AMD EPYC", 2, {"kind": None}, "amd-epyc-2-cores"),
+        ("Intel(R) Xeon(R) Processor @ 2.60GHz", 4, {"kind": "icelake-server"}, "intel-xeon-icelake-server-4-cores"),
+        ("Apple M2", 8, {"kind": "apple-m2"}, "apple-m2-8-cores"),
         ("AMD EPYC", 16, {"gpu": [H200]}, "amd-epyc-16-cores-nvidia-h200"),
         ("AMD EPYC", 16, {"cuda": {"name": "NVIDIA A100-SXM4-80GB"}}, "amd-epyc-16-cores-nvidia-a100-sxm4-80gb"),
         ("AMD EPYC", 16, {"gpu": [H200, H200], "cuda": H200}, "amd-epyc-16-cores-2-nvidia-h200"),
