@@ -13,18 +13,21 @@
     pairs [{a, b, rmse {interval, p, adjusted}, mae {...}}]: every two systems, a's error less b's
 
 Every point of a system's grid is fitted to nine tenths of the first test's training ratings and scored on the rest,
-at several numbers of epochs; the best goes to all tests as it is. A system sees encoded ids and hands predictions
-back; all are clipped to the rating scale, and scored here. ``rmse`` is of the squared errors of all tests together,
-``behind`` compares it with the best system's over the same draws, ``adjusted`` allows for the number of pairs,
-``seconds`` is a fit's median over the tests.
+at several numbers of epochs, by one thread and beside other points, so that its seconds say little. The best goes to
+all tests as it is, and each of their fits has the machine and all threads to itself. A system sees encoded ids and
+hands predictions back; all are clipped to the rating scale, and scored here. ``rmse`` is of the squared errors of all
+tests together, ``behind`` compares it with the best system's over the same draws, ``adjusted`` allows for the number
+of pairs, ``seconds`` is a fit's median over the tests.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +40,7 @@ from bench import installed, machine, scores, worker
 from bench.accuracy_plan import LIMIT, Step, left, limit_of, plan, tuned
 from bench.cases import Case
 from bench.journal import Journal
-from bench.launch import HUNG, Json, Launch, in_fresh_process
+from bench.launch import HUNG, Json, Launch, end_all, in_fresh_process
 from bench.peers import registry
 from bench.peers.run import fit_peer
 from bench.protocols import Fold, Protocol
@@ -64,6 +67,7 @@ class _Bench:
     peers: FitPeer
     _folds: dict[int, Fold] = field(default_factory=dict)
     _tuning: Split | None = None
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def fold(self, k: int) -> Fold:
         """A test with its training ratings; the same every time."""
@@ -79,19 +83,30 @@ class _Bench:
             self._tuning = random_split(self.fold(0).split.train, valid=0.1, seed=1)
         return self._tuning
 
+    def data(self, fold: int | None) -> str:
+        """The file in the scratch folder that holds a split; written when it is first asked for."""
+        name = "tuning.npz" if fold is None else f"test-{fold}.npz"
+        if not (self.folder / name).exists():
+            split = self.split(fold)
+            worker.save_data(self.folder / name, split.train, split.valid)
+        return name
+
     def fit(
         self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...], limit: float
     ) -> tuple[Json, dict[int, Array]]:
-        """A fit's outcome with ``points`` [{epochs, seconds, rmse, mae, rmse_all}], and the predictions of each."""
-        split = self.split(fold)
+        """A fit's outcome with ``points`` [{epochs, seconds, rmse, mae, rmse_all}], and the predictions of each.
+
+        A test's fit takes all threads, a point of a grid one.
+        """
+        split, threads = self.split(fold), 1 if fold is None else self.threads
         began = time.perf_counter()
         if system.solver:
-            out, predictions = self._ours(system, settings, split, fold, epochs)
+            out, predictions = self._ours(system, settings, self.data(fold), epochs, threads)
         else:
-            out, predictions = self._theirs(system, settings, split, epochs, limit)
+            out, predictions = self._theirs(system, settings, split, epochs, threads, limit)
             if str(out["reason"]).startswith(HUNG):
                 # What waits for itself now and then may do its work the next time.
-                out, predictions = self._theirs(system, settings, split, epochs, limit)
+                out, predictions = self._theirs(system, settings, split, epochs, threads, limit)
                 out["notes"] = [*out.get("notes", []), "hung once, and was begun anew"]
         out["wall_s"] = time.perf_counter() - began
         if out["status"] == "ok":
@@ -105,27 +120,32 @@ class _Bench:
         return out, {}
 
     def _ours(
-        self, system: System, settings: Mapping[str, Any], split: Split, fold: int | None, epochs: tuple[int, ...]
+        self, system: System, settings: Mapping[str, Any], data: str, epochs: tuple[int, ...], threads: int
     ) -> tuple[Json, dict[int, Array]]:
-        data = f"{'tuning' if fold is None else f'test-{fold}'}.npz"
-        if not (self.folder / data).exists():
-            worker.save_data(self.folder / data, split.train, split.valid)
         order: Json = {
             "config": system.config(settings).to_dict() | {"n_epochs": max(epochs)},
             "backend": system.backend,
             "epochs": epochs,
             "scale": self.protocol.scale,
-            "threads": self.threads,
+            "threads": threads,
             "data": data,
         }
-        out, arrays = self.launch(Case("accuracy", system.backend, "cpu", "float32"), order, self.folder)
-        out |= {"version": mf_numpy.__version__, "precision": order["config"]["dtype"], "threads": self.threads}
+        # Fits beside each other must not write the same files.
+        case = Case(f"accuracy-{next(self._numbers)}", system.backend, "cpu", "float32")
+        out, arrays = self.launch(case, order, self.folder)
+        out |= {"version": mf_numpy.__version__, "precision": order["config"]["dtype"], "threads": threads}
         return out, {int(epoch): predictions for epoch, predictions in arrays.items()}
 
     def _theirs(
-        self, system: System, settings: Mapping[str, Any], split: Split, epochs: tuple[int, ...], limit: float
+        self,
+        system: System,
+        settings: Mapping[str, Any],
+        split: Split,
+        epochs: tuple[int, ...],
+        threads: int,
+        limit: float,
     ) -> tuple[Json, dict[int, Array]]:
-        asked = system.settings(settings, threads=self.threads)
+        asked = system.settings(settings, threads=threads)
         scale = self.protocol.scale
         out = self.peers(
             system.peer, split.train, split.valid, asked, epochs=epochs, clip=scale, predictions=True, limit=limit
@@ -168,14 +188,23 @@ def measure(
         if journal.outcome["complete"]:
             say(f"{path.name} is complete")
             return journal.outcome
+        missing = [step for step in steps if step.key not in journal.cases]
+
+        def begin(step: Step) -> None:
+            at = steps.index(step)
+            say(f"{at + 1} of {len(steps)}{left(missing, journal.cases, threads)}: {step.key}")
+
+        def keep(step: Step, outcome: Json, arrays: dict[str, Array] | None = None) -> None:
+            journal.keep(step.key, outcome, arrays)
+            if outcome["status"] != "ok":
+                say(f"  {step.key} {outcome['status']}: {outcome['reason']}")
+
         try:
-            for at, step in enumerate(steps):
-                if step.key not in journal.cases:
-                    say(f"{at + 1} of {len(steps)}{left(steps[at:], journal.cases)}: {step.key}")
-                    _carry_out(step, bench, journal)
-                    one = journal.cases[step.key]
-                    if one["status"] != "ok":
-                        say(f"  {one['status']}: {one['reason']}")
+            _tune([step for step in missing if step.fold is None], bench, journal, begin, keep)
+            for step in missing:
+                if step.fold is not None:
+                    begin(step)
+                    keep(step, *_tested(step, bench, journal))
         except KeyboardInterrupt:
             say("interrupted: what was measured is kept; --resume goes on")
             return journal.note(_judged(bench, systems, journal))
@@ -203,32 +232,61 @@ def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
     return {"schema": SCHEMA, "schema_version": VERSION, **about, "protocol": protocol, "identity": identity} | nothing
 
 
-def _carry_out(step: Step, bench: _Bench, journal: Journal) -> None:
-    """Have a step done, or written down why it is not."""
+def _tune(
+    steps: list[Step],
+    bench: _Bench,
+    journal: Journal,
+    begin: Callable[[Step], None],
+    keep: Callable[..., None],
+) -> None:
+    """Fit points of grids, as many beside each other as there are threads."""
+    waiting = list(steps)
+    if waiting:
+        # Both are made here, before threads ask for them.
+        bench.split(None), bench.data(None)
+    running: dict[Future[tuple[Json, dict[int, Array]]], Step] = {}
+    with ThreadPoolExecutor(bench.threads) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < bench.threads:
+                    step = waiting.pop(0)
+                    # A peer that is not installed is so for all of its grid.
+                    first = journal.cases.get(Step(step.system, point=0).key)
+                    if first and first["status"] == "not run":
+                        journal.keep(step.key, first)
+                        continue
+                    begin(step)
+                    limit = limit_of(step.system, journal.cases)
+                    running[pool.submit(bench.fit, step.system, _point(step), None, step.system.epochs, limit)] = step
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step = running.pop(future)
+                    keep(step, _kept(future.result()[0]) | {"settings": dict(_point(step))})
+        except BaseException:
+            # A thread ends once its process has, and may just be starting one.
+            while wait(running, timeout=0.1).not_done:
+                end_all()
+            raise
+
+
+def _point(step: Step) -> Mapping[str, Any]:
+    """The settings of a step of the tuning."""
+    assert step.point is not None
+    return step.system.grid[step.point]
+
+
+def _tested(step: Step, bench: _Bench, journal: Journal) -> tuple[Json, dict[str, Array]]:
+    """The outcome of the best settings on a test with its predictions, or why there is none."""
     system = step.system
-    if step.fold is None:
-        # A peer that is not installed is so for all of its grid.
-        first = journal.cases.get(Step(system, point=0).key)
-        if first and first["status"] == "not run":
-            journal.keep(step.key, first)
-            return
-        assert step.point is not None
-        settings = system.grid[step.point]
-        out, _ = bench.fit(system, settings, None, system.epochs, limit_of(system, journal.cases))
-        journal.keep(step.key, _kept(out) | {"settings": dict(settings)})
-        return
     best = tuned(system, journal.cases)
     if best is None:
         why = journal.cases[Step(system, point=0).key]
-        journal.keep(step.key, {"status": why["status"], "reason": why["reason"]})
-        return
+        return {"status": why["status"], "reason": why["reason"]}, {}
     limit = limit_of(system, journal.cases)
     out, predictions = bench.fit(system, best["settings"], step.fold, (best["epochs"],), limit)
-    if out["status"] == "ok":
-        last = out["points"][-1]
-        journal.keep(step.key, _kept(out) | last, {"predictions": predictions[last["epochs"]]})
-    else:
-        journal.keep(step.key, _kept(out))
+    if out["status"] != "ok":
+        return _kept(out), {}
+    last = out["points"][-1]
+    return _kept(out) | last, {"predictions": predictions[last["epochs"]]}
 
 
 def _kept(out: Json) -> Json:

@@ -97,11 +97,11 @@ def _ways(few: list[Json], name: str) -> Picture:
         low = min(row["tuned"]["rmse"] for row in few)
         first = max(rmse for row in few for _, _, rmse in _curve(row))
         axes.set_ylim(low - 0.004, min(first, low + 0.12) + 0.004)
-        axes.set_xlabel("seconds, log scale")
+        axes.set_xlabel("seconds of one thread beside other fits, log scale")
         axes.set_ylabel("validation RMSE")
 
     ends = "; ".join(f"{row['system']} {row['tuned']['rmse']:.4f} after {row['tuned']['epochs']} epochs" for row in few)
-    about = f"Validation RMSE against seconds of training, with the settings that tuning chose. The lowest: {ends}."
+    about = f"Validation RMSE while tuning, with the settings that it chose. The lowest: {ends}."
     return picture("The way there", about, draw, f"ways-{name}")
 
 

@@ -38,7 +38,8 @@ METHOD = (
     "RMSE of all pairs alone, predicted by the training mean.",
     "Each system is tuned over a grid of its own: nine tenths of the first test's training ratings to learn from, one "
     "tenth to choose settings and number of epochs by. What it chooses goes to every test unchanged, trained on all of "
-    "that test's training ratings, and each test is scored once. All that was tried is in the JSON.",
+    "that test's training ratings, and each test is scored once. While tuning, as many fits run beside each other as "
+    "there are threads, each by one; a test's fit has all of them to itself. All that was tried is in the JSON.",
     "Intervals are of 95 %, by a bootstrap that draws users with replacement, since the errors of one user hang "
     "together. All systems are scored with the same draws, so that a difference between two is paired: it can be sure "
     "where both intervals overlap. Seconds are of training alone, the median over the tests.",

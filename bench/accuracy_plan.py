@@ -28,14 +28,10 @@ class Step:
 
 
 def plan(systems: tuple[System, ...], folds: int) -> list[Step]:
-    """Every fit, system by system: its grid, then the tests."""
+    """Every fit: the grid of every system, then the tests of every system."""
     return [
-        step
-        for system in systems
-        for step in (
-            *(Step(system, point=k) for k in range(len(system.grid))),
-            *(Step(system, fold=k) for k in range(folds)),
-        )
+        *(Step(system, point=k) for system in systems for k in range(len(system.grid))),
+        *(Step(system, fold=k) for system in systems for k in range(folds)),
     ]
 
 
@@ -64,8 +60,12 @@ def limit_of(system: System, cases: Json) -> float:
     return min(LIMIT, max(LEAST_LIMIT, 10 * max(took))) if took else LIMIT
 
 
-def left(steps: list[Step], cases: Json) -> str:
-    """How long the steps that are left may take, by those of the same kind that are done."""
+def left(steps: list[Step], cases: Json, beside: int = 1) -> str:
+    """How long the steps that are left may take, by those of the same kind that are done.
+
+    Args:
+        beside: how many points of grids are fitted at once.
+    """
     took: dict[bool, list[float]] = {True: [], False: []}
     for key, one in cases.items():
         if "wall_s" in one:
@@ -73,5 +73,9 @@ def left(steps: list[Step], cases: Json) -> str:
     every = took[True] + took[False]
     if not every:
         return ""
-    seconds = sum(statistics.mean(took[step.fold is None] or every) for step in steps if step.key not in cases)
+    seconds = sum(
+        statistics.mean(took[step.fold is None] or every) / (beside if step.fold is None else 1)
+        for step in steps
+        if step.key not in cases
+    )
     return f", about {max(1, round(seconds / 60))} min left"

@@ -27,7 +27,7 @@ Launch = Callable[[Case, Json, Path], tuple[Json, dict[str, Array]]]
 TIME_LIMIT = 1800.0
 """Seconds after which a case counts as hung."""
 
-IDLE_LIMIT = 45.0
+IDLE_LIMIT = 20.0
 """Seconds without any work of the processor after which a case counts as hung."""
 
 HUNG = "hung: no processor time for"
@@ -38,6 +38,8 @@ LOOK = 1.0
 
 MEMORY_SHARE = 0.9
 """Share of the machine's memory that a case may take: beyond it the system would end some process, this one perhaps."""
+
+_running: set[subprocess.Popen[Any]] = set()
 
 
 def in_fresh_process(
@@ -105,19 +107,32 @@ def run_to_end(
             stderr=errors,
             start_new_session=True,
         )
+        _running.add(process)
         try:
             ended = _watched(process, limit, idle_limit, memory_limit)
         finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _running.discard(process)
+            _end(process)
         if ended is not None:
             return ended
         errors.seek(0)
         last = errors.read().strip().splitlines()[-1:]
     code = process.returncode
     return ": ".join([_meaning(code), *last]) if code != 0 or not target.exists() else None
+
+
+def end_all() -> None:
+    """End every worker that `run_to_end` waits for in some thread."""
+    for process in list(_running):
+        _end(process)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """End a worker with all that it started."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _watched(process: subprocess.Popen[Any], limit: float, idle_limit: float, memory_limit: float) -> str | None:

@@ -126,7 +126,7 @@ THEIRS = (
     ),
     System(
         "Surprise SVD++",
-        grid_of(n_factors=(16,), lr=(0.01,), reg=(0.08, 0.1)),
+        grid_of(n_factors=(8, 16), lr=(0.01,), reg=(0.1,)),
         (30, 40),
         peer="surprise",
         extra={"method": "svdpp"},

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ pytest.importorskip("cyclopts")
 from bench import accuracy, accuracy_worker, cli, installed, machine
 from bench.accuracy_plan import LEAST_LIMIT, LIMIT, Step, left, limit_of, plan
 from bench.cases import Case
-from bench.launch import Json, in_fresh_process
+from bench.launch import Json, in_fresh_process, run_to_end
 from bench.protocols import PROTOCOLS, find
 from bench.systems import System
 from mf_numpy import Holdout, Ratings
@@ -98,13 +99,13 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path, outcome: J
     path = tmp_path / "run.json"
 
     def interrupted(case: Case, order: Json, folder: Path) -> Any:
-        if len(json.loads(path.read_text())["cases"]) == 4:
+        if len(json.loads(path.read_text())["cases"]) == 8:
             raise KeyboardInterrupt
         return launch(case, order, folder)
 
     first, begun = run(path, launch=interrupted)
-    assert begun[4:] == ["good, test 1", "what was measured is kept; --resume goes on"]
-    assert not first["complete"] and len(first["cases"]) == 4
+    assert begun[8:] == ["worse, test 0", "what was measured is kept; --resume goes on"]
+    assert not first["complete"] and len(first["cases"]) == 8
     assert json.loads(path.read_text())["systems"] == first["systems"]
     assert cli.main(["report", str(path)]) == 0
     assert {row["reason"] for row in first["systems"] if row["rmse"] is None} >= {"interrupted"}
@@ -113,7 +114,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path: Path, outcome: J
     with pytest.raises(ConfigError, match="threads was 1 and is 2"):
         run(path, resume=True, threads=2)
     second, rest = run(path, resume=True)
-    assert begun[:4] + rest == [step.key for step in plan(SYSTEMS, PROTOCOL.folds)]
+    assert begun[:8] + rest == [step.key for step in plan(SYSTEMS, PROTOCOL.folds)]
     assert second["systems"] == _without_wall(second, outcome)
 
 
@@ -260,10 +261,52 @@ def test_one_that_waits_for_nothing_is_begun_once_more(tmp_path: Path) -> None:
     assert "notes" not in cases["waits, test 0"] and len(begun) == 2 + 2 + PROTOCOL.folds
 
 
+def test_points_of_grids_are_fitted_beside_each_other_and_tests_alone(tmp_path: Path, outcome: Json) -> None:
+    """Two at a time meet while tuning, by one thread each; the rest is what one after the other gives."""
+    meet = threading.Barrier(2, timeout=30)
+    busy = threading.Lock()
+
+    def both(case: Case, order: Json, folder: Path) -> Any:
+        if order["data"] == "tuning.npz":
+            assert order["threads"] == 1
+            meet.wait()
+            return launch(case, order, folder)
+        assert order["threads"] == 2
+        with busy:
+            return launch(case, order, folder)
+
+    systems = tuple(system for system in SYSTEMS if system.name in ("good", "worse"))
+    found, _ = run(tmp_path / "run.json", systems=systems, threads=2, launch=both)
+    alone = {row["system"]: row["rmse"] for row in outcome["systems"]}
+    assert {row["system"]: row["rmse"] for row in found["systems"]} == {name: alone[name] for name in ("good", "worse")}
+    assert found["complete"] and len(found["cases"]) == 4 + 2 * PROTOCOL.folds
+
+
+def test_ctrl_c_ends_every_fit_that_runs_beside_the_others(tmp_path: Path) -> None:
+    """One thread hears of it; the process that another waits for is ended, and the first is kept."""
+    begun = threading.Event()
+    reasons = []
+
+    def launch_real(case: Case, order: Json, folder: Path) -> Any:
+        if order["config"]["reg"] == 0.1:
+            begun.wait(30)
+            raise KeyboardInterrupt
+        begun.set()
+        sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+        reasons.append(run_to_end(sleeper, os.environ, folder / "said", folder / "none"))
+        return {"status": "failed", "reason": reasons[0]}, {}
+
+    began = time.monotonic()
+    found, _ = run(tmp_path / "run.json", systems=SYSTEMS[:1], threads=2, launch=launch_real)
+    assert not found["complete"] and reasons == ["the worker was ended by SIGKILL"]
+    assert time.monotonic() - began < 30
+
+
 def test_left_over_time_is_that_of_steps_of_the_same_kind() -> None:
     cases: Json = {Step(SYSTEMS[0], point=0).key: {"wall_s": 60.0}, Step(SYSTEMS[0], fold=0).key: {"wall_s": 240.0}}
     steps = [Step(SYSTEMS[0], point=1), Step(SYSTEMS[0], point=2), Step(SYSTEMS[0], fold=1)]
     assert left(steps, cases) == ", about 6 min left"
+    assert left(steps, cases, beside=2) == ", about 5 min left"
 
 
 def test_the_worker_stops_where_the_rmse_has_long_been_rising(monkeypatch: pytest.MonkeyPatch) -> None:
