@@ -45,8 +45,8 @@ class System(Racer):
 OURS = (
     System(
         "mf_numpy sgd",
-        grid_of(n_factors=(64,), lr=(0.005, 0.01), reg=(0.03, 0.05, 0.07)),
-        tuple(range(4, 121, 2)),
+        grid_of(n_factors=(64,), lr=(0.005, 0.01, 0.015), reg=(0.05, 0.07, 0.09)),
+        tuple(range(4, 161, 2)),
         solver="sgd",
     ),
     System("mf_numpy als", grid_of(n_factors=(16, 64), reg=(0.1, 0.13, 0.17)), tuple(range(1, 31)), solver="als"),
@@ -54,7 +54,7 @@ OURS = (
     System("mf_numpy lbfgs", grid_of(n_factors=(64,), reg=(0.1, 0.13, 0.17)), tuple(range(5, 101, 5)), solver="lbfgs"),
     System(
         "mf_numpy gd",
-        grid_of(n_factors=(64,), lr=(50.0, 100.0), reg=(0.07, 0.1, 0.13)),
+        grid_of(n_factors=(64,), lr=(100.0, 200.0), reg=(0.1, 0.13, 0.16)),
         tuple(range(20, 401, 20)),
         solver="gd",
     ),
