@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from bench.accuracy import ranked
+from bench.accuracy_rows import ranked
 from bench.section import NOTHING, Cell, Column, Fold, Row, Table
 
 Json = dict[str, Any]

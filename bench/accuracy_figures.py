@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from bench.accuracy import ranked
 from bench.accuracy_page import ours
+from bench.accuracy_rows import ranked
 from bench.figures import HUES, INK, Picture, picture
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import accuracy_details, section
-from bench.accuracy import ranked
+from bench.accuracy_rows import ranked
 from bench.race import in_words
 from bench.result import clean, to_text
 from bench.section import NOTHING, Cell, Column, Row, Section, Table, mib, number

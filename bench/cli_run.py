@@ -89,7 +89,7 @@ def protocols() -> int:
 def _accuracy(
     suite: str, protocol: str, only: tuple[str, ...], threads: int | None, resume: bool, out: Path | None
 ) -> int:
-    from bench import accuracy, accuracy_page
+    from bench import accuracy, accuracy_page, accuracy_rows
     from bench.protocols import find
     from bench.systems import OURS, SYSTEMS
 
@@ -102,6 +102,6 @@ def _accuracy(
     console = Console(highlight=False)
     target = path.with_suffix(".html")
     write_atomically(target, accuracy_page.render([outcome]))
-    for line in (*accuracy.summary(outcome), str(path), str(target), accuracy_page.verdict(outcome)):
+    for line in (*accuracy_rows.summary(outcome), str(path), str(target), accuracy_page.verdict(outcome)):
         console.print(line, soft_wrap=True, markup=False)
     return 0 if outcome["complete"] else 130

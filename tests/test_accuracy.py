@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("cyclopts")
 
-from bench import accuracy, accuracy_worker, cli, installed, machine
+from bench import accuracy, accuracy_rows, accuracy_worker, cli, installed, machine
 from bench.accuracy_plan import LEAST_LIMIT, LIMIT, Step, left, limit_of, plan
 from bench.cases import Case
 from bench.launch import Json, in_fresh_process, run_to_end
@@ -70,7 +70,7 @@ def test_rows_follow_from_the_predictions(outcome: Json) -> None:
     assert sum(part["n"] for part in rows["good"]["by_user"]) == sum(side.valid.n_scored for side in sides)
     assert rows["good"]["calibration"]["slope"] == pytest.approx(1.0)
     assert rows["good"]["seconds"] == 2.0
-    lines = list(accuracy.summary(outcome))
+    lines = list(accuracy_rows.summary(outcome))
     assert lines[1].startswith("good ") and "reg 0.2, 2 epochs" in lines[1]
     assert any(line.startswith("broken") and "failed: out of luck" in line for line in lines)
     assert lines[-1].startswith("bias-only")
