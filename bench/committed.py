@@ -1,8 +1,8 @@
 """Committed results: a folder for each kind of machine, and whose results the documents show.
 
 In ``bench/results/SLUG/NAME.json`` the `slug` is made of what the result says of its machine, NAME of what was measured
-on which data. Results of one name from several machines stand beside each other: the documents show those of `SHOWN`
-alone, and of CUDA those of every machine, by the name of its GPU.
+on which data. Results of one name from several machines stand beside each other: the documents show that of the first
+machine of `SHOWN` that has it, and of CUDA those of every machine, by the name of its GPU.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bench import machine
 Json = dict[str, Any]
 
 FOLDER = machine.ROOT / "bench" / "results"
-SHOWN = "amd-epyc-2-cores"
-"""The machine whose results fill the documents."""
+SHOWN = ("amd-epyc-znver3-2-cores", "amd-epyc-2-cores")
+"""The machines whose results fill the documents; of the second nobody wrote down which kind of processor it had."""
 
 COMMANDS = {
     "mf-speed": "speed",
@@ -58,18 +58,27 @@ def slug(outcome: Json) -> str:
 
 
 def path(name: str) -> Path:
-    """Where the documents find a result."""
-    return FOLDER / SHOWN / name
+    """Where the documents find a result, or would."""
+    places = [FOLDER / folder / name for folder in SHOWN]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def paths(pattern: str) -> list[Path]:
     """Where the documents find all results whose names fit."""
-    return sorted((FOLDER / SHOWN).glob(pattern))
+    return [
+        path(name) for name in sorted({place.name for folder in SHOWN for place in (FOLDER / folder).glob(pattern)})
+    ]
 
 
 def everywhere(pattern: str = "*.json") -> list[Path]:
     """Results of every machine whose names fit."""
     return sorted(FOLDER.glob(f"*/{pattern}"))
+
+
+def processor(about: Json) -> str:
+    """A machine's processor for a table: its name, with its kind where the name does not tell it."""
+    kind = about.get("microarchitecture")
+    return str(about["cpu"]) if kind is None else f"{about['cpu']} ({kind})"
 
 
 def here(name: str) -> Path:

@@ -55,7 +55,7 @@ def constants(of: Source) -> tuple[Cells, str]:
             others = [row for row in rows if not row["chosen"] and row["ratio"] is not None]
             line.append(", ".join(f"{row['value']:,}: {row['ratio']:.2f}×" for row in others) or "–")
         cells.append(line)
-    n, cpu = f"{outcome['problem']['n_ratings']:,}", outcome["machine"]["cpu"]
+    n, cpu = f"{outcome['problem']['n_ratings']:,}", committed.processor(outcome["machine"])
     note = of.say(
         f"Speed with another value over that with the chosen one, {threads} threads, float32, {n} ratings; medians of "
         f"seven calls, each value in a process of its own; {cpu}.",

@@ -38,8 +38,9 @@ def sent(of: Source) -> tuple[Cells, str]:
     about, size, n = outcome["machine"], problem, len(outcome["rows"][0]["samples_ms"])
     note = (
         f"One iteration of {size['n_ratings']:,} planted ratings, {size['n_users']:,} users, {size['n_items']:,} "
-        f"items, K = {size['n_factors']}, {size['dtype']}, a thread a process, gloo; median of {n}; {about['cpu']}, "
-        f"{about['cores']['usable']} cores, which three processes share; others kept {busy:.2f} cores busy. "
+        f"items, K = {size['n_factors']}, {size['dtype']}, a thread a process, gloo; median of {n}; "
+        f"{committed.processor(about)}, {about['cores']['usable']} cores, which three processes share; "
+        f"others kept {busy:.2f} cores busy. "
         f"A process's ratings touch {100 * touched:.0f} % of the items or more."
     )
     return cells, note

@@ -36,7 +36,7 @@ def speeds(of: Source) -> tuple[Cells, str]:
     systems = dict.fromkeys(row["system"] for outcome in found.values() for row in outcome["rows"])
     cells += [[_named(system), *(_beside(of, found[name], system, k) for name, k in columns)] for system in systems]
     busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
-    cores = sorted({(o["machine"]["cpu"], o["machine"]["cores"]["usable"]) for o in found.values()})
+    cores = sorted({(committed.processor(o["machine"]), o["machine"]["cores"]["usable"]) for o in found.values()})
     threads = sorted({row["threads"] for outcome in found.values() for row in outcome["rows"]})
     where = "; ".join(f"{cpu}, {n} cores" for cpu, n in cores)
     by = ", ".join(map(str, threads))

@@ -161,15 +161,15 @@ def growth(of: Source) -> tuple[Cells, str]:
         "more, threads taking turns epoch by epoch on a virtual machine. "
         f"Memory at {largest:,} ratings, K = 16, is the peak of a whole fit, "
         "less the ratings and three copies of the parameters, for ratings sorted by user and in a random order; "
-        f"{outcome['machine']['cpu']}.",
+        f"{committed.processor(outcome['machine'])}.",
         "幂次按单线程计；线程收益取一百万条评分及以上各例的最小值到最大值，不同线程数在一台虚拟机上逐轮轮流运行。"
         f"内存按 {largest:,} 条评分、K = 16 计，是整次拟合的峰值减去评分本身和三份参数，"
         "分别为按用户排序的评分与随机顺序的评分；"
-        f"{outcome['machine']['cpu']}。",
+        f"{committed.processor(outcome['machine'])}。",
     )
     return cells, note
 
 
 def _where(found: dict[str, Json]) -> str:
-    machines = {(o["machine"]["cpu"], o["machine"]["cores"]["usable"]) for o in found.values()}
+    machines = {(committed.processor(o["machine"]), o["machine"]["cores"]["usable"]) for o in found.values()}
     return "; ".join(f"{cpu}, {cores} cores" for cpu, cores in sorted(machines))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import committed
 from bench.result import clean
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def machine_lines(result: Json) -> tuple[tuple[str, str], ...]:
     machine, environment = result["machine"], result["environment"]
     cores, gpu, git = machine["cores"], result["gpu"], result["git"]
     return (
-        ("processor", machine["cpu"]),
+        ("processor", committed.processor(machine)),
         ("cores", f"{cores['usable']} usable of {cores['logical']} logical, {cores['physical'] or 'unknown'} physical"),
         ("memory", gib(machine["memory_bytes"])),
         ("GPU", "none seen" if not gpu else ", ".join(f"{g['name']} ({gib(g['memory_bytes'])})" for g in gpu)),

@@ -265,7 +265,7 @@ def _milliseconds(row: Json) -> str:
 def _cpu(of: Source) -> str:
     about = of.outcome["machine"]
     cores = about["cores"]["usable"]
-    return of.say(f"{about['cpu']}, {cores} cores.", f"{about['cpu']}，{cores} 个核。")
+    return of.say(f"{committed.processor(about)}, {cores} cores.", f"{committed.processor(about)}，{cores} 个核。")
 
 
 def _where(of: Source) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,14 +62,27 @@ def test_every_result_lies_in_the_folder_that_it_names() -> None:
         assert name in path.name or outcome["schema"] in ("mf-sweep", "mf-instructions", "mf-defaults"), path.name
 
 
-def test_documents_show_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_show_the_first_machine_that_has_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert committed.path("rungs.json") in committed.paths("*.json")
-    assert {path.parent.name for path in committed.paths("*.json")} == {committed.SHOWN}
+    assert {path.parent.name for path in committed.paths("*.json")} <= {*committed.SHOWN}
+    with monkeypatch.context() as other:
+        other.setattr(committed, "FOLDER", tmp_path)
+        first, second = (tmp_path / folder for folder in committed.SHOWN)
+        for place in (first / "a.json", second / "a.json", second / "b.json", tmp_path / "third" / "c.json"):
+            place.parent.mkdir(exist_ok=True)
+            place.write_text("{}", encoding="utf-8")
+        assert committed.paths("*.json") == [first / "a.json", second / "b.json"]
+        assert committed.path("c.json") == first / "c.json"
     here = committed.here("x.json")
     assert here.parent.parent == committed.FOLDER and here.name == "x.json"
     monkeypatch.setattr(machine, "machine", lambda: about("Any CPU", 3)["machine"])
     monkeypatch.setattr(machine, "gpus", lambda: [H200])
     assert committed.here("x.json").parent.name == "any-3-cores-nvidia-h200"
+
+
+def test_a_table_tells_the_kind_of_a_processor_where_it_is_known() -> None:
+    assert committed.processor(about("AMD EPYC", 2)["machine"]) == "AMD EPYC"
+    assert committed.processor(about("AMD EPYC", 2, kind="znver3")["machine"]) == "AMD EPYC (znver3)"
 
 
 @pytest.mark.parametrize("schema", list(committed.COMMANDS))

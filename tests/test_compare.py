@@ -18,8 +18,6 @@ from mf_numpy.errors import ConfigError, FileFormatError
 
 Json = dict[str, Any]
 
-RESULTS = committed.path("")
-
 
 def _has_intervals(path: Path) -> bool:
     """Whether times were measured more than once; a race of a single round has a sample a case, and no ratio."""
@@ -48,7 +46,7 @@ def scaled(value: Any, by: float, times: bool = False) -> Any:
 
 def written(tmp_path: Path, name: str, change: Callable[[Json], Any] = lambda outcome: None) -> Path:
     """A copy of a committed result with a change."""
-    outcome = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    outcome = json.loads((committed.path(name)).read_text(encoding="utf-8"))
     outcome = change(outcome) or outcome
     path = tmp_path / f"changed-{name}"
     path.write_text(json.dumps(outcome), encoding="utf-8")
@@ -94,7 +92,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_result_beside_itself_is_within_noise(name: str, few_draws: None) -> None:
-    path = RESULTS / name
+    path = committed.path(name)
     found = compare.compare(path, path, slower=None if name == "defaults.json" else 1.0, rmse=None)
     cases = list(SCHEMAS[found["of"]].cases(json.loads(path.read_text(encoding="utf-8"))))
     assert len({case.key for case in cases}) == len(cases) > 4
@@ -112,7 +110,7 @@ def test_a_result_beside_itself_is_within_noise(name: str, few_draws: None) -> N
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if name != "defaults.json"])
 def test_twice_the_samples_are_a_ratio_of_two(name: str, tmp_path: Path, few_draws: None) -> None:
-    path, slow = RESULTS / name, written(tmp_path, name, lambda outcome: scaled(outcome, 2.0))
+    path, slow = committed.path(name), written(tmp_path, name, lambda outcome: scaled(outcome, 2.0))
     found = compare.compare(path, slow, slower=1.1)
     ratios = [row["ratio"] for row in found["times"] if row["ratio"] is not None]
     assert ratios and np.allclose(ratios, 2.0, rtol=1e-12)
@@ -219,7 +217,7 @@ def test_other_data_hide_both(tmp_path: Path) -> None:
     assert found["differences"]["data"] == ["fingerprint aaaaaaaaaaaa… and bbbbbbbbbbbb…"]
     assert not found["times_compared"] and not found["rmse"] and compare.exit_code(found) == 2
     assert found["unjudged"] == "whether the RMSE rose cannot be said: the data differ"
-    sizes = compare.compare(RESULTS / "speed-ml-100k.json", RESULTS / SPEED)
+    sizes = compare.compare(committed.path("speed-ml-100k.json"), committed.path(SPEED))
     assert "n_ratings 80000 and 800167" in sizes["differences"]["data"]
 
 
@@ -323,11 +321,11 @@ def test_a_race_knows_its_targets(tmp_path: Path) -> None:
     def harder(outcome: Json) -> None:
         outcome["targets"][0]["rmse"] -= 0.01
 
-    found = compare.compare(RESULTS / "race-ml-1m.json", written(tmp_path, "race-ml-1m.json", harder))
+    found = compare.compare(committed.path("race-ml-1m.json"), written(tmp_path, "race-ml-1m.json", harder))
     why = {row["case"]: row["why"] for row in found["times"]}
     assert why["LIBMF to LIBMF, K = 16, 2 threads"] == "configured otherwise: target RMSE 0.858 and 0.848"
     assert why["Cornac to Cornac, K = 16, 2 threads"] is None
-    times = json.loads((RESULTS / "race-ml-1m.json").read_text(encoding="utf-8"))["times"]
+    times = json.loads((committed.path("race-ml-1m.json")).read_text(encoding="utf-8"))["times"]
     medians = {row["case"]: row["a_ms"] for row in found["times"]}
     for one in times:
         if one["median_s"]:
@@ -347,7 +345,7 @@ def test_thresholds_that_may_mean_anything_are_refused(text: str) -> None:
 
 
 def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, text = RESULTS / SPEED, json.dumps
+    good, text = committed.path(SPEED), json.dumps
     whole = json.loads(good.read_text(encoding="utf-8"))
     for content, words in (
         (None, "x.json cannot be read: No such file or directory; give the path of a result file"),
@@ -362,10 +360,10 @@ def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
         (text(whole | {"rows": [{}]}), "x.json is damaged: KeyError, 'about'"),
         (text({k: v for k, v in whole.items() if k != "machine"}), "x.json is damaged: KeyError, 'machine'"),
         (
-            (RESULTS / "scaling.json").read_text(encoding="utf-8"),
+            (committed.path("scaling.json")).read_text(encoding="utf-8"),
             "is a result of schema mf-speed, but x.json of mf-sca",
         ),
-        ((RESULTS / "instructions.json").read_text(encoding="utf-8"), "has the schema 'mf-instructions'"),
+        ((committed.path("instructions.json")).read_text(encoding="utf-8"), "has the schema 'mf-instructions'"),
     ):
         path = tmp_path / "x.json"
         path.unlink(missing_ok=True)
@@ -379,7 +377,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, slow = str(RESULTS / SPEED), str(written(tmp_path, SPEED, lambda outcome: scaled(outcome, 2.0)))
+    a, slow = str(committed.path(SPEED)), str(written(tmp_path, SPEED, lambda outcome: scaled(outcome, 2.0)))
     assert cli.main(["compare", a, slow]) == 0
     assert cli.main(["compare", a, slow, "--fail-slower", "150%"]) == 0
     capsys.readouterr()

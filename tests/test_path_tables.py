@@ -15,8 +15,8 @@ from bench.launch import Json
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(committed, "FOLDER", tmp_path)
-    (tmp_path / committed.SHOWN).mkdir()
-    return tmp_path / committed.SHOWN
+    (tmp_path / committed.SHOWN[0]).mkdir()
+    return tmp_path / committed.SHOWN[0]
 
 
 def _result(schema: str, version: int, **more: Any) -> Json:

@@ -210,9 +210,9 @@ def test_tables_show_ranges_of_files_that_have_them(
     data: Data, lang: str, brackets: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(committed, "FOLDER", tmp_path)
-    (tmp_path / committed.SHOWN).mkdir()
+    (tmp_path / committed.SHOWN[0]).mkdir()
     found = _measure(data, launch=Seeds(5.0, 1.0, 9.0, 2.0, 4.0), seeds=5, rounds=1, racers=(OURS, SLOW))
-    (tmp_path / committed.SHOWN / "race-ml-1m.json").write_text(result.to_text(found), encoding="utf-8")
+    (tmp_path / committed.SHOWN[0] / "race-ml-1m.json").write_text(result.to_text(found), encoding="utf-8")
     cells, note = peer_tables.races(Told(lang))  # type: ignore[arg-type]
     assert cells[1] == ["MovieLens 1M, 2", "1.4000; 4.00 (2.00–5.00) s", "1.5000; 15.00 (15.00–15.00) s"]
     assert brackets in note and race_seeds.UNSEEDED["none"][lang == "zh"] in note
@@ -221,7 +221,7 @@ def test_tables_show_ranges_of_files_that_have_them(
         "times": [{k: v for k, v in t.items() if k != "range_s" and "seed" not in k} for t in found["times"]]
     }
     del old["seeds"], old["notes"]
-    (tmp_path / committed.SHOWN / "race-ml-1m.json").write_text(result.to_text(old), encoding="utf-8")
+    (tmp_path / committed.SHOWN[0] / "race-ml-1m.json").write_text(result.to_text(old), encoding="utf-8")
     cells, note = peer_tables.races(Told(lang))  # type: ignore[arg-type]
     assert cells[1] == ["MovieLens 1M, 2", "1.4000; 4.00 s", "1.5000; 15.00 s"] and brackets not in note
     assert race.summary(old)
