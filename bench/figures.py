@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -22,6 +23,7 @@ from bench import roof_figure
 from bench.canvas import Theme, rounded
 
 Json = dict[str, Any]
+Draw = Callable[[Axes], None]
 
 INK, GRID = "#010203", "#040506"
 HUES = ("#3f88d8", "#dd7f1f", "#2fa36f", "#c9508f")
@@ -239,8 +241,15 @@ def roofline(found: Json) -> Picture:
     return of_svg("Roofline", about, roof_figure.draw(found, THEME), "roofline")
 
 
-def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6) -> Picture:
-    """A figure that `draw` fills the axes of; `key` sets its ids apart from those of others on the page."""
+def picture(
+    title: str, about: str, draw: Draw, key: str, *, height: float = 3.6, finish: Draw | None = None, columns: int = 0
+) -> Picture:
+    """A figure that `draw` fills the axes of; `key` sets its ids apart from those of others on the page.
+
+    Args:
+        finish: what can be drawn only where the axes are laid out.
+        columns: of the legend; by default as many as its labels have room for.
+    """
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"mf-bench {key}"}):
         figure = Figure(figsize=(5.6, height))
         FigureCanvasSVG(figure)
@@ -248,9 +257,12 @@ def picture(title: str, about: str, draw: Any, key: str, *, height: float = 3.6)
         draw(axes)
         handles, labels = axes.get_legend_handles_labels()
         if handles:
-            columns = 3 if max(map(len, labels)) < 24 else 2
+            columns = columns or (3 if max(map(len, labels)) < 24 else 2)
             figure.legend(loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
         figure.set_layout_engine("constrained")
+        if finish:
+            figure.draw_without_rendering()
+            finish(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Picture(title, about, _inline(buffer.getvalue(), key, title, about))
