@@ -29,7 +29,8 @@ def folds(result: Json) -> tuple[Fold, ...]:
     return (
         Fold(
             "What each system is",
-            "Seconds of tuning are those of the whole grid, processes included.",
+            "Seconds of tuning are those of the whole grid, processes included. Threads are busy for as many processor "
+            "seconds as a second of training took.",
             Table(ABOUT, rows),
         ),
         Fold("Which differences are sure", sure_of(result), matrix(result)),
@@ -48,13 +49,20 @@ def _about(result: Json, row: Json) -> Row:
         (
             Cell(row["system"]),
             *words,
-            Cell(str(row["threads"])) if row["threads"] else NOTHING,
+            _threads(row["threads"]),
             NOTHING if row["install_mib"] is None else Cell(f"{row['install_mib']:,}", row["install_mib"]),
             Cell(f"{tuned:.0f}", tuned),
             Cell(f"{statistics.median(joules):.3g}") if joules else NOTHING,
             Cell(row["method"] or "this project"),
         )
     )
+
+
+def _threads(threads: int | Json | None) -> Cell:
+    """Of ours how many, of a peer how many it says it set and how many of them worked."""
+    if isinstance(threads, dict):
+        return Cell(f"{threads['set']}, {threads['busy']:.1f} busy")
+    return Cell(str(threads)) if threads else NOTHING
 
 
 def matrix(result: Json) -> Table:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import accuracy_details, section
+from bench import accuracy_details, grid_ends, section
 from bench.accuracy_rows import ranked
 from bench.race import in_words
 from bench.result import clean, to_text
@@ -38,8 +38,9 @@ METHOD = (
     "RMSE of all pairs alone, predicted by the training mean.",
     "Each system is tuned over a grid of its own: nine tenths of the first test's training ratings to learn from, one "
     "tenth to choose settings and number of epochs by. What it chooses goes to every test unchanged, trained on all of "
-    "that test's training ratings, and each test is scored once. While tuning, as many fits run beside each other as "
-    "there are threads, each by one; a test's fit has all of them to itself. All that was tried is in the JSON.",
+    "that test's training ratings, and each test is scored once. What was chosen at the end of its grid might be "
+    "better still on a wider one. While tuning, as many fits run beside each other as there are threads, each by one; "
+    "a test's fit has all of them to itself. All that was tried is in the JSON.",
     "Intervals are of 95 %, by a bootstrap that draws users with replacement, since the errors of one user hang "
     "together. All systems are scored with the same draws, so that a difference between two is paired: it can be sure "
     "where both intervals overlap. Seconds are of training alone, the median over the tests.",
@@ -82,7 +83,7 @@ def part(result: Json) -> Section:
         data=result["identity"]["protocol"],
         verdict=verdict(result),
         about=_about(result),
-        table=Table(COLUMNS, (*map(_row, ranked(result)), *_yardsticks(result))),
+        table=Table(COLUMNS, (*(_row(result, row) for row in ranked(result)), *_yardsticks(result))),
         machine=section.machine_lines(result),
         method=METHOD,
         draw=draw,
@@ -133,7 +134,7 @@ def _about(result: Json) -> str:
     )
 
 
-def _row(row: Json) -> Row:
+def _row(result: Json, row: Json) -> Row:
     low, high = row["interval"]
     behind = row["behind"]
     above = Cell("the best", 0.0)
@@ -141,6 +142,10 @@ def _row(row: Json) -> Row:
         least, most = behind["interval"]
         above = Cell(f"{least:+.4f} to {most:+.4f}", (least + most) / 2)
     best = row["tuned"]
+    said = [f"{in_words(best['settings'])}, {best['epochs']} epochs", f"{len(best['tried'])} tried"]
+    at_end = grid_ends.ends(result, row)
+    if at_end:
+        said.append(f"at the end of its grid: {at_end}")
     return Row(
         (
             Cell(row["system"]),
@@ -151,7 +156,7 @@ def _row(row: Json) -> Row:
             number(row["rmse_all"], ".4f"),
             number(row["seconds"], ".3g"),
             mib(max((one["peak_bytes"] for one in row["folds"] if one["peak_bytes"]), default=None)),
-            Cell(f"{in_words(best['settings'])}, {best['epochs']} epochs; {len(best['tried'])} tried"),
+            Cell("; ".join(said)),
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bench import accuracy, committed, result
+from bench import accuracy, committed, grid_ends, result
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
@@ -55,11 +55,28 @@ def accuracies(of: Source) -> tuple[Cells, str]:
             f"每个库取其最好的方法。{DATA[first][1]}：{baselines}。",
         ),
         of.say(f"Behind them {further}.", f"其后为 {further}。") if further else "",
+        *(
+            _at_ends(of, name, outcome, {library: best[library].get(name) for library in order[:SHOWN]})
+            for name, outcome in found.items()
+        ),
         of.say(
             "Every system is tuned over a grid of its own on a tenth of the first test's training ratings, and scored "
             "once on each test by one scorer, clipped to the scale; intervals are of a bootstrap over users.",
             "每个系统都在第一份训练评分的十分之一上用自己的网格调参，再由同一评分程序在每份测试上评一次，预测截断到评分范围；区间来自按用户的自助法。",
         ),
+    )
+
+
+def _at_ends(of: Source, name: str, outcome: Json, rows: dict[str, Json | None]) -> str:
+    """Which rows of one protocol stand at an end of what was tried, where a wider grid might do better."""
+    told = {library: grid_ends.ends(outcome, row) for library, row in rows.items() if row}
+    listed = ", ".join(f"{library} ({ends})" for library, ends in told.items() if ends)
+    if not listed:
+        return ""
+    english, chinese = DATA[name]
+    return of.say(
+        f"Chosen at the end of its grid on {english}, so that a wider one might be better still: {listed}.",
+        f"{chinese} 上所选设置位于网格边缘、更宽的网格或许更好的有：{listed}。",
     )
 
 

@@ -46,6 +46,7 @@ def run(
     Exit code: 0, 1 when a row FAILED (never because of time), 2 for a wrong option, 130 after Ctrl-C.
     """
     console = Console(highlight=False)
+    result.target(out / "result.json")
     outcome = suite.run_suite(
         data,
         suite_name,
@@ -112,8 +113,10 @@ def report(
 
     if not sources:
         raise ConfigError("no file came; give the path of a result, such as bench/out/result.json")
-    text = book.render(book.read(sources), form)
     target = sources[0].with_name("report.html") if out is None and form == "html" else out
+    if target is not None:
+        result.target(target)
+    text = book.render(book.read(sources), form)
     if target is None:
         Console(highlight=False).out(text, end="", highlight=False)
         return 0
@@ -140,7 +143,7 @@ def rungs(
     from bench import committed
     from bench import rungs as measured
 
-    path = out or committed.here("rungs.json")
+    path = result.target(out or committed.here("rungs.json"))
     outcome = measured.run_rungs(
         rounds=rounds,
         epochs=epochs,

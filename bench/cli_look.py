@@ -121,6 +121,7 @@ def trend(
     from bench import result
     from bench import trend as history
 
+    result.target(out)
     outcome = history.measure()
     text = result.to_text(outcome) if out.suffix == ".json" else history.render(outcome)
     result.write_atomically(out, text)

@@ -57,6 +57,7 @@ def roofline(
     from bench.roof_figure import draw
 
     console = Console(highlight=False)
+    paths = tuple(result.target(out / name) for name in ("roofline.json", "roofline.svg"))
     loaded = suite.load_data(data)
     outcome = kernels.measure(
         loaded.train,
@@ -65,7 +66,6 @@ def roofline(
         samples=samples,
         say=say(),
     )
-    paths = out / "roofline.json", out / "roofline.svg"
     result.write_atomically(paths[0], result.to_text(outcome))
     result.write_atomically(paths[1], draw(outcome))
     for line in (*kernels.summary(outcome), *map(str, paths)):
@@ -121,6 +121,7 @@ def paths(
     from bench import kernels
     from bench import paths as beside
 
+    path = result.target(out or OUT / "paths.json")
     loaded = suite.load_data(data)
     outcome = beside.measure(
         loaded.train,
@@ -131,7 +132,7 @@ def paths(
         rounds=rounds,
         say=say(),
     )
-    return kept(outcome, out or OUT / "paths.json", beside.summary(outcome))
+    return kept(outcome, path, beside.summary(outcome))
 
 
 @app.command
@@ -166,6 +167,7 @@ def race(
     from bench import kernels
     from bench import race as course
 
+    path = result.target(out or OUT / "race.json")
     outcome = course.measure(
         suite.load_data(data),
         factors=kernels.numbers(factors),
@@ -173,7 +175,7 @@ def race(
         seeds=seeds,
         say=say(),
     )
-    return kept(outcome, out or OUT / "race.json", course.summary(outcome))
+    return kept(outcome, path, course.summary(outcome))
 
 
 @app.command
@@ -215,6 +217,7 @@ def sweep(
     from bench import kernels
     from bench import sweep as values
 
+    path = result.target(out or OUT / "sweep.json")
     loaded = suite.load_data(data)
     outcome = values.measure(
         loaded.train,
@@ -224,7 +227,7 @@ def sweep(
         rounds=rounds,
         say=say(),
     )
-    return kept(outcome, out or OUT / "sweep.json", values.summary(outcome))
+    return kept(outcome, path, values.summary(outcome))
 
 
 @app.command
@@ -236,8 +239,9 @@ def defaults(
     """Fit with each solver's defaults, and with other values of each, and score both on held-out ratings."""
     from bench import defaults as values
 
+    path = result.target(out or OUT / "defaults.json")
     outcome = values.measure((suite.load_data(name) for name in names(data)), say=say())
-    return kept(outcome, out or OUT / "defaults.json", values.summary(outcome))
+    return kept(outcome, path, values.summary(outcome))
 
 
 @app.command
@@ -252,6 +256,7 @@ def instructions(
     from bench import instructions as counted
     from bench import kernels
 
+    path = result.target(out or OUT / "instructions.json")
     loaded = suite.load_data(data)
     outcome = counted.measure(
         loaded.train,
@@ -260,7 +265,7 @@ def instructions(
         only=names(only) or counted.COUNTED,
         say=say(),
     )
-    return kept(outcome, out or OUT / "instructions.json", counted.summary(outcome))
+    return kept(outcome, path, counted.summary(outcome))
 
 
 @app.command
@@ -278,10 +283,11 @@ def links(
     from bench import committed, kernels
     from bench import links as between
 
+    path = result.target(out or committed.here("links.json"))
     outcome = between.measure(
         n_ratings=ratings,
         n_factors=n_factors,
         processes=kernels.numbers(processes, "processes"),
         say=say(),
     )
-    return kept(outcome, out or committed.here("links.json"), between.summary(outcome))
+    return kept(outcome, path, between.summary(outcome))

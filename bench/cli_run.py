@@ -98,6 +98,10 @@ def _accuracy(
     chosen = tuple(known[choose("system", name, known)] for name in only) or systems
     found = find(protocol)
     path = out or OUT / f"{suite}-{found.name}.json"
+    if path.suffix == ".html":
+        raise ConfigError(
+            f"out is {path.name}, where the page will be; name the result {path.with_suffix('.json').name}"
+        )
     outcome = accuracy.measure(found, path, systems=chosen, threads=threads, resume=resume, say=say())
     console = Console(highlight=False)
     target = path.with_suffix(".html")

@@ -40,10 +40,10 @@ class Journal:
             anew: let the first case of this run take the place of a finished file, or of one that is no such file.
 
         Raises:
-            ConfigError: the file is there and neither of these, or it is of another run.
+            ConfigError: the file is there and neither of these, it is of another run, or it cannot be written.
             FileFormatError: the file that is to be resumed is no such file.
         """
-        self.path = path
+        self.path = result.target(path)
         self.outcome: Json = result.clean(head | {"complete": False, "cases": {}})
         if path.exists():
             if not resume:

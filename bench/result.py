@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mf_numpy.errors import FileFormatError
+from mf_numpy.errors import ConfigError, FileFormatError
 
 Json = dict[str, Any]
 
@@ -74,6 +74,20 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def target(path: Path) -> Path:
+    """The path of a result, where it can be written: to be asked before what takes hours.
+
+    Raises:
+        ConfigError: a folder, or a place in which no file can be made.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it")
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"{path} cannot be written, as nothing can be made in {above}; name another file")
+    return path
+
+
 def read(path: Path, versions: Mapping[str, int], *, to: str) -> Json:
     """Read a result file of any of several schemas.
 
@@ -112,10 +126,12 @@ def load(path: Path, schema: str = SCHEMA, version: int = VERSION) -> Json:
     """Read a result file of a schema.
 
     Raises:
-        FileFormatError: not a result, or of another schema version.
+        FileFormatError: not there, not a result, or of another schema version.
     """
     try:
         result: Json = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFormatError(f"{path.name} cannot be read: {error.strerror}; give the path of a result file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileFormatError(f"{path.name} is not JSON: {error}") from None
     if not isinstance(result, dict) or result.get("schema") != schema:

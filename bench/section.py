@@ -117,6 +117,13 @@ class Section:
         """Its heading."""
         return f"{self.kind}: {self.data}" if self.data else self.kind
 
+    @property
+    def sentence(self) -> str:
+        """The verdict with a capital to begin with, unless it begins with the name of the data, spelled as it is."""
+        if self.data and self.verdict.startswith(self.data):
+            return self.verdict
+        return self.verdict[:1].upper() + self.verdict[1:]
+
 
 def held(results: Sequence[Json]) -> Json:
     """What a page carries: a result as it is, or several as one file, which the report reads as well."""
@@ -177,7 +184,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 def _parts(section: Section) -> Iterator[str]:
     yield f"### {_plain(section.title)}"
-    yield f"**{_plain(section.verdict)}**"
+    yield f"**{_plain(section.sentence)}**"
     yield from map(_plain, (section.about, *section.warnings))
     columns = section.table.columns
     lines = ["| " + " | ".join(_plain(column.title) for column in columns) + " |"]

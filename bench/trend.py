@@ -204,7 +204,8 @@ def change(values: list[float | None], unit: str) -> str:
     if len(known) < 2 or not known[0]:
         return ""
     text = f"{known[-1] - known[0]:+.4f}" if unit == "RMSE" else f"{100 * (known[-1] / known[0] - 1):+.0f} %"
-    return text.replace("-", "−")
+    # What rounds to nothing has no sign.
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else text[1:]
 
 
 def sparkline(values: list[float | None], about: str) -> str:

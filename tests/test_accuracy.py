@@ -212,6 +212,7 @@ def test_protocols_divide_every_rating_once_and_say_where_their_data_is_missing(
         (["--suite", "gpu", "--threads", "1"], "gpu takes 1 and all"),
         (["--suite", "gpu", "--only", "fused"], "gpu has no parts to choose from"),
         (["--suite", "peers", "--only", "LIBMV"], "Did you mean 'LIBMF'?"),
+        (["--suite", "peers", "-o", "x.html"], "out is x.html, where the page will be; name the result x.json"),
         (["--suite", "accuracy", "--data", "ml-100k-oficial"], "Did you mean 'ml-100k-official-5'?"),
     ],
 )

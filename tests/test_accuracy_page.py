@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,24 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import accuracy, accuracy_details, accuracy_figures, accuracy_page, cli, result
+from bench import (
+    accuracy,
+    accuracy_details,
+    accuracy_figures,
+    accuracy_page,
+    accuracy_rows,
+    accuracy_tables,
+    cli,
+    committed,
+    figures,
+    grid_ends,
+    result,
+    rungs,
+    section,
+    tables,
+)
 from bench.launch import Json
+from bench.pages import plots
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
 
@@ -98,6 +115,72 @@ def test_the_front_holds_those_that_none_beats_in_both() -> None:
     points = {"a": (1.0, 0.9), "b": (2.0, 0.8), "c": (3.0, 0.85), "d": (2.0, 0.95), "e": (4.0, 0.7)}
     rows = [{"system": name, "seconds": s, "rmse": rmse} for name, (s, rmse) in points.items()]
     assert [row["system"] for row in accuracy_figures.front(rows)] == ["a", "b", "e"]
+
+
+def test_what_was_chosen_at_the_end_of_its_grid_is_said(outcome: Json) -> None:
+    assert [grid_ends.ends(outcome, row) for row in outcome["systems"][:2]] == ["", ""]
+    for settings, epochs, said in (
+        ({"reg": 0.3}, 2, "reg 0.3"),
+        ({"reg": 0.1}, 3, "reg 0.1, 3 epochs"),
+        # There is nothing below one epoch, and one value is not tuned.
+        ({"reg": 0.2}, 1, ""),
+    ):
+        row = outcome["systems"][0] | {
+            "tuned": outcome["systems"][0]["tuned"] | {"settings": settings, "epochs": epochs}
+        }
+        assert grid_ends.ends(outcome, row) == said
+        text = section.markdown([accuracy_page.part(outcome | {"systems": [row, *outcome["systems"][1:]]})])
+        assert text.count("at the end of its grid: ") == bool(said)
+        assert f"; 3 tried; at the end of its grid: {said} |" in text or not said
+    # Of what was tried: a point that failed is no end.
+    row = json.loads(json.dumps(outcome["systems"][0]))
+    row["tuned"]["tried"].pop()
+    assert grid_ends.ends(outcome, row) == "reg 0.2"
+    late = json.loads(json.dumps(outcome))
+    late["identity"]["systems"][0]["epochs"] = [2, 4, 6]
+    assert grid_ends.ends(late, outcome["systems"][0]) == "2 epochs"
+
+
+def test_the_note_under_the_table_of_the_readme_names_the_ends() -> None:
+    cells, note = accuracy_tables.accuracies(tables.Source(rungs.load(), "en"))
+    found = [result.load(path, accuracy.SCHEMA) for path in committed.paths("accuracy-ml-100k-*.json")]
+    if not found:
+        pytest.skip("no result of MovieLens 100K is committed")
+    for library, *_ in cells[1:]:
+        mine = [row for row in accuracy_rows.ranked(found[0]) if accuracy_tables._library(row["system"]) == library]
+        at_end = grid_ends.ends(found[0], mine[0]) if mine else ""
+        assert (f"{library} ({at_end})" in note) == bool(at_end)
+    none = json.loads(json.dumps(found[0]))
+    for row in none["systems"]:
+        # A grid of one point has no ends.
+        row["tuned"] |= {"tried": [{"settings": row["tuned"]["settings"]}], "epochs": 1}
+    rows = {row["system"]: row for row in none["systems"]}
+    name = found[0]["protocol"]["name"]
+    assert accuracy_tables._at_ends(tables.Source(rungs.load(), "en"), name, none, rows) == ""
+    chinese = accuracy_tables.accuracies(tables.Source(rungs.load(), "zh"))[1]
+    assert ("Chosen at the end of its grid" in note) == ("位于网格边缘" in chinese)
+
+
+def test_a_name_of_data_is_spelled_as_it_is_and_a_sentence_begins_with_a_capital(outcome: Json) -> None:
+    made = accuracy_page.part(outcome)
+    assert made.verdict.startswith("tiny: ") and made.sentence == made.verdict
+    assert ">tiny: good has" in accuracy_page.render([outcome])
+    other = replace(made, verdict="the best is good.")
+    assert other.sentence == "The best is good." and "**The best" in section.markdown([other])
+    assert replace(other, data="", verdict="").sentence == ""
+
+
+def test_threads_of_a_peer_are_those_that_were_set_and_that_worked(outcome: Json) -> None:
+    row = outcome["systems"][0] | {"threads": {"asked": 2, "set": 1, "busy": 0.9974}}
+    (about, _) = accuracy_details.folds(outcome | {"systems": [row, outcome["systems"][1]]})
+    assert about.table is not None
+    assert [line.cells[4].text for line in about.table.rows] == ["1, 1.0 busy", "1"]
+
+
+def test_a_system_looks_the_same_in_every_figure(outcome: Json) -> None:
+    mine = json.loads(json.dumps(outcome).replace('"worse"', '"mf_numpy als"'))
+    for made in accuracy_figures.pictures(mine):
+        assert plots.OURS in made.svg and figures.HUES[0] in made.svg
 
 
 def test_it_sorts_filters_and_fits_a_phone(browser: Any, path: Path, tmp_path: Path) -> None:

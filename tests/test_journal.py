@@ -56,3 +56,35 @@ def test_a_lost_array_is_told(tmp_path: Path) -> None:
     next(journal.parts.iterdir()).write_bytes(b"half")
     with pytest.raises(FileFormatError, match=r"run\.json\.parts has lost an array of first"):
         journal.array("first", "predictions")
+
+
+def test_arrays_of_other_cases_and_names_stay_what_they_were(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run.json", HEAD)
+    journal.keep("first", {}, {"a": np.zeros(1), "b": np.ones(2)})
+    journal.keep("second", {}, {"a": np.ones(3)})
+    found = [journal.array(*where).tolist() for where in (("first", "a"), ("first", "b"), ("second", "a"))]
+    assert found == [[0.0], [1.0, 1.0], [1.0, 1.0, 1.0]]
+
+
+def test_what_one_of_two_runs_does_not_say_is_a_difference(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    Journal(path, HEAD | {"identity": {"threads": 2, "data": "abc", "rounds": 3}})
+    with pytest.raises(ConfigError, match=r"of another run: rounds was 3 and is null"):
+        Journal(path, HEAD, resume=True)
+    path.write_text(json.dumps(HEAD | {"identity": None, "complete": False, "cases": {}}))
+    with pytest.raises(ConfigError, match="it does not say what it was a run of"):
+        Journal(path, HEAD, resume=True)
+
+
+def test_what_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    """Of a finished one, or one that is no such file, with the first case; never of one that was cut short."""
+    path = tmp_path / "run.json"
+    for held in ('{"complete": true}', "[]", "{", '{"other": 1}'):
+        path.write_text(held)
+        (tmp_path / "run.json.parts").mkdir(exist_ok=True)
+        journal = Journal(path, HEAD, anew=True)
+        assert path.read_text() == held and not journal.parts.exists()
+        journal.keep("first", {"status": "ok"})
+        assert json.loads(path.read_text())["cases"] == {"first": {"status": "ok"}}
+    with pytest.raises(ConfigError, match="is there already; resume it"):
+        Journal(path, HEAD, anew=True)

@@ -11,7 +11,7 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import cli, result
+from bench import cli, result, suite
 from bench.pages import book
 from mf_numpy.errors import ConfigError, FileFormatError
 from tests.test_report_pages import held, of, page_of
@@ -24,7 +24,7 @@ def test_markdown_and_json_of_any_mixture(tmp_path: Path, capsys: pytest.Capture
     assert text.count("\n### ") + text.startswith("### ") == 2
     for schema in ("mf-links", "mf-sweep"):
         made = book.KINDS[schema](held(schema))
-        assert f"**{made.verdict}**" in text
+        assert f"**{made.sentence}**" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 4 + len(held("mf-links")["rows"]) + len(held("mf-sweep")["rows"])
     assert cli.main(["report", str(links), "--format", "json"]) == 0
@@ -74,3 +74,33 @@ def test_what_lacks_only_in_a_figure_is_damaged_too() -> None:
     assert book.render([("x.json", outcome)], "md").startswith("### How near")
     with pytest.raises(FileFormatError, match=r"x\.json is damaged: "):
         page_of(outcome)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["race"], ["sweep"], ["paths"], ["defaults"], ["instructions"], ["links"], ["trend"], ["rungs"]),
+        ["report", str(of("mf-links"))],
+        *(["run", "--suite", name] for name in ("scaling", "gpu")),
+        ["run", "--suite", "accuracy", "--data", "planted-small"],
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "load_data", lambda *_: pytest.fail("data were read"))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for place, told in (
+        (tmp_path, "is a folder; name a file in it"),
+        (tmp_path / "file" / "x.json", "cannot be written, as nothing can be made in"),
+    ):
+        assert cli.main([*words, "--out", str(place)]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "no.json", tmp_path):
+        assert cli.main(["baseline", str(path)]) == 2
+        assert f"{path.name} cannot be read: " in " ".join(capsys.readouterr().err.split())

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("cyclopts")
 pytest.importorskip("jinja2")
 
-from bench import cli, committed, machine, trend
+from bench import cli, committed, compared, machine, trend
 from mf_numpy.errors import ConfigError
 
 Json = dict[str, Any]
@@ -134,12 +134,49 @@ def test_the_page_needs_nothing_else(repository: Repository) -> None:
     assert embedded is not None and json.loads(embedded[1]) == found
 
 
+def test_lines_are_in_the_order_of_the_last_file_and_escaped(tmp_path: Path) -> None:
+    made = Repository(tmp_path)
+
+    def counts(*kernels: str) -> Json:
+        rows = [{"kernel": name, "n_factors": 8, "instructions": 1000.0 + at} for at, name in enumerate(kernels)]
+        return result(0.0, "mf-instructions", 1, rows=rows)
+
+    made.commit(some_2_cores__x=counts("gone", "<b>", "z"))
+    made.commit(some_2_cores__x=counts("z", "<b>", "a"), some_2_cores__old=result(1.0, version=1))
+    found = trend.measure(tmp_path)
+    (file,) = (one for one in found["files"] if one["name"] == "x.json")
+    assert [line["case"] for line in file["lines"]] == [f"{name}, K = 8" for name in ("z", "<b>", "a", "gone")]
+    assert [line["values"] for line in file["lines"]][2:] == [[None, 1002.0], [1000.0, None]]
+    page = trend.render(found)
+    assert "<b>" not in page and page.count("<td>instructions</td>") == 4
+    assert 'title="measured then"' in page and "1,002" in page and "<li>old.json of some-2-cores at " in page
+
+
+def test_an_rmse_is_the_mean_over_the_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Repository(tmp_path)
+    made.commit(some_2_cores__x=result(1.0, seeds=[0.8, 0.9]))
+
+    def seeds(outcome: Json) -> Any:
+        yield compared.Case("x", ((2.0, 4.0),), tuple(outcome["seeds"]))
+
+    monkeypatch.setitem(compared.SCHEMAS, "mf-scaling", compared.Schema(2, seeds))
+    found = trend.measure(tmp_path)
+    assert [(line["unit"], line["values"]) for line in found["files"][0]["lines"]] == [
+        ("ms", [3.0]),
+        ("RMSE", [pytest.approx(0.85)]),
+    ]
+    assert '<td class="number">0.8500</td>' in trend.render(found)
+
+
 def test_lines_and_changes() -> None:
     drawn = trend.sparkline([8.0, None, 4.0], "a & b, ms")
     assert 'points="4.0,3.0 86.0,19.0"' in drawn and 'aria-label="a &amp; b, ms, by commit"' in drawn
     assert 'points="4.0,11.0 86.0,11.0"' in trend.sparkline([2.0, 2.0], "x")
     assert trend.sparkline([2.0, None], "x") == trend.change([2.0, None], "ms") == ""
+    assert trend.change([1.0, 0.999], "ms") == "0 %" and trend.change([0.9, 0.90001], "RMSE") == "0.0000"
     assert trend.change([0.9, 0.91], "RMSE") == "+0.0100" and trend.change([2.0, None, 1.0], "ms") == "−50 %"
+    # The last beside the first, whatever lies between.
+    assert trend.change([0.9, 0.8, 0.91], "RMSE") == "+0.0100"
 
 
 def test_without_history_it_says_what_to_do(
