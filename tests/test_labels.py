@@ -36,7 +36,7 @@ def test_crowded_points_get_places_of_their_own(seed: int) -> None:
     found = labels.placed(points, sizes, mark=MARK, room=ROOM, taken=line)
     assert apart(found, [Box.around(point, MARK, MARK) for point in points], line)
     assert all(ROOM.holds(box) for box in found)
-    assert [(box.right - box.left, box.top - box.bottom) for box in found] == pytest.approx(sizes)
+    np.testing.assert_allclose([(box.right - box.left, box.top - box.bottom) for box in found], sizes)
     # Lines to what had to go further pass by the other labels.
     for at, (point, box) in enumerate(zip(points, found, strict=True)):
         if not labels.free(point, box, MARK):
