@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mf_numpy import netflix
 from mf_numpy.errors import ConfigError, DataError, nearest
+from mf_numpy.facts import USER_TABLES, read_facts
 from mf_numpy.planted import planted
 from mf_numpy.ratings import Ratings
 from mf_numpy.readers import read_ratings
@@ -137,6 +140,17 @@ def load(name_or_path: str | Path, *, download: bool = False, **options: Any) ->
     else:
         ratings = read_ratings(_find(name, download), **{"scale": known.scale, **given})
     return replace(ratings, notes={**ratings.notes, "name": name})
+
+
+def user_facts(name: str) -> pd.DataFrame | None:
+    """What stands beside the ratings of a named data set about its users, by raw id; None where nothing does.
+
+    Raises:
+        DataError: a data set that is not here, or a table that cannot be used.
+    """
+    ratings = _find(name, download=False)
+    beside = (ratings.sibling(table) for table in USER_TABLES)
+    return next((read_facts(table) for table in beside if table is not None), None)
 
 
 def ml_100k_fold(k: int, *, download: bool = False) -> Split:

@@ -93,3 +93,6 @@ _READERS: dict[str, Callable[[str], _Rows]] = {
     "movies.dat": _movies_dat,
     "movies.csv": _movies_csv,
 }
+
+TABLES = tuple(_READERS)
+"""Names of the known tables."""
