@@ -245,6 +245,27 @@ def defaults(
 
 
 @app.command
+def newcomers(
+    *,
+    data: Annotated[
+        str, Parameter(help="planted-facts, ml-100k, ml-1m or anime: data whose users or items are known by facts")
+    ] = "ml-100k",
+    draws: Annotated[int, Parameter(help="how often a tenth is hidden, another one each time")] = 3,
+    n_factors: Annotated[int, Parameter(help="K")] = 16,
+    resume: _Resume = False,
+    out: _Out = None,
+) -> int:
+    """Hide a tenth of the users, then of the items, and fold them in with few ratings, with and without features."""
+    from bench import newcomer_data
+    from bench import newcomers as hidden
+
+    path = out or OUT / f"newcomers-{data}.json"
+    plan = hidden.Plan(draws=draws, n_factors=n_factors)
+    outcome = hidden.measure(newcomer_data.load_data(data), plan, path=path, resume=resume, say=say())
+    return kept(outcome, path, list(hidden.summary(outcome)))
+
+
+@app.command
 def instructions(
     *,
     data: Data = "ml-1m",

@@ -21,6 +21,7 @@ SUITES = {
     "peers": "every system tuned and scored on a protocol, ours and the installed peers'",
     "accuracy": "the same of ours alone",
     "scaling": "time and memory against the ratings, K and threads (scaling)",
+    "newcomers": "users and items that training has not seen, folded in with few ratings (newcomers)",
 }
 
 app = App(version_flags=[])
@@ -64,14 +65,16 @@ def run(
         from bench.speed import CONTESTS
 
         return cli_measure.speed(data=data or "planted-anime", only=only or ",".join(CONTESTS), resume=resume, out=out)
+    if only and suite in ("gpu", "newcomers"):
+        raise ConfigError(f"only is {only!r}, but {suite} has no parts to choose from; leave it out")
+    if suite == "newcomers":
+        return cli_measure.newcomers(data=data or "ml-100k", resume=resume, out=out)
     if data:
         raise ConfigError(f"data is {data!r}, but {suite} draws its own; leave it out")
     if suite == "scaling":
         from bench.scaling import SOLVERS
 
         return cli_measure.scaling(solvers=only or ",".join(SOLVERS), resume=resume, out=out)
-    if only:
-        raise ConfigError(f"only is {only!r}, but gpu has no parts to choose from; leave it out")
     return cli_measure.cuda(resume=resume, out=out)
 
 

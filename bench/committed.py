@@ -32,6 +32,7 @@ COMMANDS = {
     "mf-cuda": "cuda",
     "mf-defaults": "defaults",
     "mf-accuracy": "run --suite peers",
+    "mf-newcomers": "newcomers",
 }
 """What measures a result of each schema, after ``python -m bench``."""
 

@@ -168,6 +168,13 @@ def _accuracy(result: Json) -> Iterator[Case]:
         yield Case(row["system"], rounds, _rmse(row["rmse"]), about, trouble)
 
 
+def _newcomers(result: Json) -> Iterator[Case]:
+    for row in result["rows"]:
+        given = row["way"] if row["given"] is None else f"{row['given']} {row['way']}"
+        about = {"n_factors": result["problem"]["n_factors"], "draws": result["identity"]["draws"]}
+        yield Case(f"{row['side']}s, {row['system']}, {given}", rmses=_rmse(row["rmse"]), about=about)
+
+
 SCHEMAS = {
     "mf-bench": Schema(1, _suite, "data"),
     "mf-speed": Schema(1, _speed),
@@ -181,4 +188,5 @@ SCHEMAS = {
     "mf-cuda": Schema(1, _cuda, ""),
     "mf-defaults": Schema(1, _defaults, "problems"),
     "mf-accuracy": Schema(1, _accuracy, "protocol"),
+    "mf-newcomers": Schema(1, _newcomers),
 }

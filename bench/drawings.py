@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench import tables
+from bench import newcomer_drawing, tables
 from bench.canvas import DARK, DRAWINGS, LIGHT, THEMES, Theme, drawing, made, svg, write
 from bench.rungs import FACTORS, LADDER
 from mf_numpy import Config, Ratings
@@ -28,7 +28,7 @@ from mf_numpy.ratings import Array
 
 Json = dict[str, Any]
 
-__all__ = ["DARK", "DRAWINGS", "LIGHT", "THEMES", "made", "svg", "write"]
+__all__ = ["DARK", "DRAWINGS", "LIGHT", "THEMES", "made", "newcomer_drawing", "svg", "write"]
 
 SHORT = {
     "loops": "Python loops",

@@ -14,6 +14,7 @@ from bench import (
     default_tables,
     kernel_tables,
     link_tables,
+    newcomer_tables,
     path_tables,
     peer_tables,
     quality_tables,
@@ -229,6 +230,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "cuda": path_tables.on_cuda,
     "links": link_tables.sent,
     "carried": link_tables.carried,
+    "newcomers": newcomer_tables.newcomers,
 }
 MEASURED_IN: Mapping[str, str] = {
     "accuracies": "accuracy-*.json",
@@ -244,6 +246,7 @@ MEASURED_IN: Mapping[str, str] = {
     "operators": "paths-*.json",
     "cuda": "cuda*.json",
     "links": "links.json",
+    "newcomers": "newcomers-*.json",
 }
 """Which committed results a table is made of; one that is not here is of the rungs, or of no measurement."""
 

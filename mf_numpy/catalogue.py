@@ -3,11 +3,12 @@
 In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
 minimiser, gauge and start, batches and epochs, ratings and ids; then Adam and AdaGrad (`mf_numpy.catalogue_rules`),
 single ratings (`mf_numpy.catalogue_sgd`), the solvers that go where a gradient is zero
-(`mf_numpy.catalogue_solvers`) and features (`mf_numpy.catalogue_design`).
+(`mf_numpy.catalogue_solvers`), features (`mf_numpy.catalogue_design`) and questions (`mf_numpy.catalogue_asking`).
 """
 
 from __future__ import annotations
 
+from mf_numpy.catalogue_asking import ASKING
 from mf_numpy.catalogue_design import DESIGN
 from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.catalogue_rules import RULES
@@ -282,6 +283,6 @@ _RATINGS = (
     ),
 )
 
-_ALL = (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *RULES, *SGD, *SOLVERS, *DESIGN)
+_ALL = (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *RULES, *SGD, *SOLVERS, *DESIGN, *ASKING)
 FAULTS = {fault.name: fault for fault in _ALL}
 """By name."""

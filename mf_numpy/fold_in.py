@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,15 +17,16 @@ import scipy.sparse as sp
 from mf_numpy import losses
 from mf_numpy.config import Config
 from mf_numpy.curvature import extended
-from mf_numpy.errors import DataError
+from mf_numpy.errors import DataError, choose
 from mf_numpy.model import Params
+from mf_numpy.prior import Which, prior_of
 from mf_numpy.ratings import Array, IdMap
 from mf_numpy.recommend import check_length, named_table
 
 if TYPE_CHECKING:
     from mf_numpy.result import Catalogue, FitResult
 
-Which = Literal["user", "item"]
+PriorName = Literal["penalty", "rows"]
 
 MOST_STEPS = 100
 """Newton steps; the squared loss takes one."""
@@ -113,6 +114,8 @@ def fold_in(
     which: Which,
     ratings: Mapping[Any, float] | pd.Series[Any],
     features: sp.csr_array | None = None,
+    *,
+    prior: PriorName = "penalty",
 ) -> Newcomer:
     """Find the row of a user or an item that training has not seen, without training.
 
@@ -123,11 +126,15 @@ def fold_in(
         ratings: ratings by raw id of the other side.
         features: (1, f), what a newcomer is made of where the model has a design (`mf_numpy.features.Described.rows`);
             the row then starts from them, and ratings move it as an id of its own would.
+        prior: what holds the row where ratings are few: the ``penalty`` of training, or what training's own ``rows``
+            are like (Eq. 49). ``per_rating`` prices a first rating at λ, which is little; their rows know better.
 
     Raises:
+        ConfigError: another prior.
         DataError: an unknown id, a rating that is not finite, or features where there is no design, or none where there
-            is one.
+            is one; rows that are no prior, see `mf_numpy.prior.prior_of`.
     """
+    choose("prior", prior, get_args(PriorName))
     params, catalogue = result.params, result.catalogue
     ids = catalogue.item_ids if which == "user" else catalogue.user_ids
     series = ratings if isinstance(ratings, pd.Series) else pd.Series(dict(ratings), dtype=np.float64)
@@ -140,15 +147,20 @@ def fold_in(
         raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
     _, bias = _others(params, which)
     others = extended(params, _other(which)).astype(np.float64)
-    prior = _of_features(result, which, features)
-    base = others[at] @ prior
+    made = _of_features(result, which, features)
+    base = others[at] @ made
     if bias is not None:
         base = params.mu + bias[at] + base
-    ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
-    row = prior + minimiser(others[at], values, base, ridge, result.config)
-    normal = None
-    if result.config.loss == "squared":
-        normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
+    normal: Array | None = None
+    if prior == "rows":
+        known = prior_of(result, which)
+        row = made + known.row(others[at], values - base)
+        normal = np.linalg.pinv(known.covariance(others[at]) / known.variance, hermitian=True)
+    else:
+        ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
+        row = made + minimiser(others[at], values, base, ridge, result.config)
+        if result.config.loss == "squared":
+            normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
     k = params.shape[2]
     factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if bias is not None else 0.0
     return Newcomer(which, factors, own_bias, at, values - base, normal, params, catalogue)

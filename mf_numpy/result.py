@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import fold_in, ranking, recommend, similar
+from mf_numpy import asking, fold_in, ranking, recommend, similar
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
@@ -176,16 +176,36 @@ class FitResult:
         return similar.similar_users(self.params, self.catalogue, user, n, measure=measure)
 
     def fold_in_user(
-        self, ratings: Mapping[Any, float] | pd.Series[Any], features: sp.csr_array | None = None
+        self,
+        ratings: Mapping[Any, float] | pd.Series[Any],
+        features: sp.csr_array | None = None,
+        *,
+        prior: fold_in.PriorName = "penalty",
     ) -> fold_in.Newcomer:
         """A user whom training has not seen, by ratings by raw item id; see `mf_numpy.fold_in.fold_in`."""
-        return fold_in.fold_in(self, "user", ratings, features)
+        return fold_in.fold_in(self, "user", ratings, features, prior=prior)
 
     def fold_in_item(
-        self, ratings: Mapping[Any, float] | pd.Series[Any], features: sp.csr_array | None = None
+        self,
+        ratings: Mapping[Any, float] | pd.Series[Any],
+        features: sp.csr_array | None = None,
+        *,
+        prior: fold_in.PriorName = "penalty",
     ) -> fold_in.Newcomer:
         """An item that training has not seen, by ratings by raw user id; see `mf_numpy.fold_in.fold_in`."""
-        return fold_in.fold_in(self, "item", ratings, features)
+        return fold_in.fold_in(self, "item", ratings, features, prior=prior)
+
+    def suggest_items_to_rate(
+        self,
+        n: int = 10,
+        *,
+        rated: Iterable[Any] = (),
+        items: Iterable[Any] | None = None,
+        without: Iterable[Any] | None = None,
+        sure: bool = False,
+    ) -> pd.DataFrame:
+        """The `n` items to ask a new user about who has `rated` some; see `mf_numpy.asking.suggest`."""
+        return asking.suggest(self, "user", n, rated=rated, among=items, without=without, sure=sure)
 
     def score(self, holdout: Holdout) -> Scores:
         """Errors on pairs encoded with this model's ids."""

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from mf_numpy import (
+    asking_checks,
     check,
     curvature_checks,
     design_checks,
@@ -83,6 +84,12 @@ CHECKS: Mapping[str, NamedCheck] = {
     "newcomer by ridge": design_checks.newcomer_by_ridge,
     "parts add up": design_checks.parts_add_up,
     "part of a surprise": design_checks.part_of_a_surprise,
+    "posterior by Bayes": asking_checks.posterior_by_bayes,
+    "spread of predictions": asking_checks.spread_of_predictions,
+    "penalty as prior": asking_checks.penalty_as_prior,
+    "fall of variance": asking_checks.fall_of_variance,
+    "asked one by one": asking_checks.asked_one_by_one,
+    "posterior step by step": asking_checks.posterior_step_by_step,
     "resumed run": safeguards.resumed_run,
     "pooled epoch": safeguards.pooled_epoch,
     "epoch of one batch": safeguards.epoch_of_one_batch,

@@ -9,7 +9,20 @@ from typing import Any
 
 from bench import accuracy_page, report, section
 from bench.compared import SCHEMAS
-from bench.pages import cuda, defaults, instructions, links, paths, race, roofline, rungs, scaling, speed, sweep
+from bench.pages import (
+    cuda,
+    defaults,
+    instructions,
+    links,
+    newcomers,
+    paths,
+    race,
+    roofline,
+    rungs,
+    scaling,
+    speed,
+    sweep,
+)
 from bench.result import checked, clean, to_text
 from bench.result import read as read_one
 from bench.section import Section
@@ -36,6 +49,7 @@ KINDS: Mapping[str, Callable[[Json], Section]] = {
     "mf-instructions": instructions.part,
     "mf-defaults": defaults.part,
     "mf-rungs": rungs.part,
+    "mf-newcomers": newcomers.part,
 }
 """What makes a section of a result, by its schema."""
 
