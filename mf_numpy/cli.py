@@ -157,8 +157,13 @@ def build_app(
 
     no_reader, no_settings = Reader(), Settings()
 
+    # They take their arguments from this module.
+    from mf_numpy import cli_lists, cli_newcomers
+
+    no_features = cli_newcomers.FeatureOptions()
+
     @app.command(name="fit", group=_TRAINING)
-    @flat(how=fit_options, settings=Settings, reader=Reader)
+    @flat(how=fit_options, features=cli_newcomers.FeatureOptions, settings=Settings, reader=Reader)
     def fit_command(
         data: Data,
         /,
@@ -168,6 +173,7 @@ def build_app(
         output: _Output = None,
         resume: _Resume = None,
         how: Any = fit_options(),  # noqa: B008
+        features: Any = no_features,
         settings: Any = no_settings,
         reader: Any = no_reader,
     ) -> int:
@@ -180,6 +186,7 @@ def build_app(
             how=asdict(how),
             recipe=recipe,
             default_recipe=DEFAULT_RECIPE,
+            features=asdict(features),
             settings=asdict(settings),
             valid=valid,
             output=output,
@@ -229,10 +236,8 @@ def build_app(
         else:
             raise ConfigError("give a USER and an ITEM, or --pairs FILE")
 
-    # It takes its arguments from this module.
-    from mf_numpy.cli_lists import add_commands
-
-    add_commands(app)
+    cli_lists.add_commands(app)
+    cli_newcomers.add_commands(app)
 
     @app.command(group=MODELS_GROUP)
     @flat(reader=Reader)
@@ -359,7 +364,8 @@ def _elsewhere(error: UnknownOptionError) -> str | None:
 
 _ARGUMENT = re.compile(r"\b(pass|use|with) (\w+)=(True|'[^']*'|\([^)]*\)| one of)?")
 _VALUES = {None: "", "True": "", "'...'": " NAME", "(least, most)": " LO HI", " one of": " with one of"}
-_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | {"device", "valid", "gain"}
+_MORE = {"device", "valid", "gain", "prior"}
+_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | _MORE
 
 
 def _of_options(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mf_numpy import store
+from mf_numpy import cli_features, store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
 from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.metrics import Scores
@@ -35,6 +35,7 @@ def fit(
     how: Mapping[str, Any],
     recipe: str | None,
     default_recipe: str,
+    features: Mapping[str, str | None],
     settings: Mapping[str, Any],
     valid: float | None,
     output: str | None,
@@ -77,6 +78,11 @@ def fit(
     if earlier is not None:
         _check_same_ratings(earlier, split.train)
         out.print(f"going on from {resume} after epoch {first}", soft_wrap=True)
+    design, remembered = cli_features.design_of(data, split.train, features, earlier)
+    if design is not None:
+        of_users, of_items = (counted(side.shape[1], "feature") for side in (design.users, design.items))
+        out.print(f"users are made of {of_users}, items of {of_items}")
+        how = {**how, "design": design}
 
     waiting = (
         "first epoch (Numba compiles its kernels at first use) …" if how.get("backend") == "numba" else "starting …"
@@ -88,6 +94,7 @@ def fit(
             )  # fmt: skip
         # A second Ctrl-C must not lose what the first one asked to keep.
         interrupt.hold()
+        result = cli_features.remembering(result, remembered)
         learned = result.state.epoch > first or result.status == "max_epochs"
         if learned:
             store.save(result, target)

@@ -16,6 +16,7 @@ from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError, choose, counted
+from mf_numpy.facts import read_lines
 from mf_numpy.ranking import Gain
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.recipes import RECIPES
@@ -112,7 +113,7 @@ def predict_pairs(model: str, pairs: str, output: str | None, *, user: str, item
     _check_clip(result, clip)
     if output is not None:
         store.check_writable(output)
-    rows = _read_pairs(Path(pairs), user, item)
+    rows = read_lines(Path(pairs), {user: "--user", item: "--item"})
     ids = result.catalogue
     made = result.predict(
         _column(rows[user], ids.user_ids, user), _column(rows[item], ids.item_ids, item), clip=clip
@@ -139,24 +140,6 @@ def _warn_unknown(*which: Any) -> None:
     for name in which:
         if name:
             warn(f"note: {name} was not in the training set; predicted by the mean and the known side's bias")
-
-
-def _read_pairs(path: Path, user: str, item: str) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        rows = pd.read_parquet(path, columns=None)
-    else:
-        try:
-            # Text, so that ids such as 007 and NA come out as they went in.
-            rows = pd.read_csv(
-                path, sep="\t" if path.suffix in (".tsv", ".tab") else ",", dtype=str, keep_default_na=False
-            )
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise DataError(f"{str(path)!r} is not a table of pairs: {error}; give a CSV with a header") from error
-    for name, flag in ((user, "--user"), (item, "--item")):
-        if name not in rows:
-            have = ", ".join(repr(str(c)) for c in rows.columns)
-            raise DataError(f"{str(path)!r} has no column {name!r}; it has {have}; name the right one with {flag}")
-    return rows
 
 
 def _column(column: pd.Series[Any], ids: IdMap, what: str) -> Array:
@@ -194,10 +177,11 @@ def _recommend(out: Console, result: FitResult, user: str, n: int, **options: An
         warn(f"note: user {user} was not in the training set; these are the items with the highest bias")
     elif len(best) < n:
         warn(f"note: user {user} has {counted(len(best), 'item')} left to recommend")
-    _ranked(out, best, "predicted")
+    ranked(out, best, "predicted")
 
 
-def _ranked(out: Console, best: pd.DataFrame, column: str) -> None:
+def ranked(out: Console, best: pd.DataFrame, column: str) -> None:
+    """Print a list by rank with one column of numbers."""
     best[column] = [decimals(value) for value in best[column]]
     frame(out, best.reset_index(), text=("item", "user", "title"))
 
@@ -206,7 +190,7 @@ def similar_items(model: str, item: str, *, n: int, measure: str) -> None:
     """Print the items most like one."""
     result = store.load(model)
     chosen: Any = choose("measure", measure, get_args(Measure))
-    _ranked(
+    ranked(
         console(),
         result.similar_items(raw_id(result.catalogue.item_ids, item, "item"), n, measure=chosen),
         "similarity",
@@ -217,7 +201,7 @@ def similar_users(model: str, user: str, *, n: int, measure: str) -> None:
     """Print the users most like one."""
     result = store.load(model)
     chosen: Any = choose("measure", measure, get_args(Measure))
-    _ranked(
+    ranked(
         console(),
         result.similar_users(raw_id(result.catalogue.user_ids, user, "user"), n, measure=chosen),
         "similarity",
