@@ -9,6 +9,7 @@ from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.features import Features, design_of
+from mf_numpy.partial import partial_fit
 from mf_numpy.ratings import IdMap, Ratings
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout, Split, hold_out, k_fold, leave_last, random_split
@@ -33,6 +34,7 @@ __all__ = [
     "init",
     "k_fold",
     "leave_last",
+    "partial_fit",
     "random_split",
     "step",
 ]

@@ -7,6 +7,7 @@ from mf_numpy import Config, FitResult
 from mf_torch.model import MatrixFactorization
 from mf_torch.module_check import ModuleReport, check_module
 from mf_torch.objective import objective
+from mf_torch.partial import partial_fit
 from mf_torch.store import load
 from mf_torch.train import fit, init, step
 
@@ -21,5 +22,6 @@ __all__ = [
     "init",
     "load",
     "objective",
+    "partial_fit",
     "step",
 ]
