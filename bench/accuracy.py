@@ -30,10 +30,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mf_numpy
-from bench import machine, scores, worker
+from bench import designs, machine, scores, worker
 from bench.accuracy_plan import LIMIT, Step, left, limit_of, plan, tuned
 from bench.accuracy_rows import judged
 from bench.cases import Case
@@ -43,7 +44,7 @@ from bench.peers.run import fit_peer
 from bench.protocols import Fold, Protocol
 from bench.systems import SYSTEMS, System
 from mf_numpy import Split, random_split
-from mf_numpy.errors import ConfigError
+from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.ratings import Array
 
 SCHEMA, VERSION = "mf-accuracy", 1
@@ -63,6 +64,7 @@ class _Bench:
     _folds: dict[int, Fold] = field(default_factory=dict)
     _tuning: Split | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _writing: Lock = field(default_factory=Lock)
 
     def fold(self, k: int) -> Fold:
         """A test with its training ratings; the same every time."""
@@ -82,13 +84,23 @@ class _Bench:
             self._tuning = random_split(self.fold(0).split.train, valid=0.1, seed=1)
         return self._tuning
 
-    def data(self, fold: int | None) -> str:
-        """The file in the scratch folder that holds a split; written when it is first asked for."""
-        name = "tuning.npz" if fold is None else f"test-{fold}.npz"
-        if not (self.folder / name).exists():
-            split = self.split(fold)
-            worker.save_data(self.folder / name, split.train, split.valid)
-        return name
+    def data(self, fold: int | None, design: str = "") -> str:
+        """The file in the scratch folder that holds a split; written when it is first asked for, with its design.
+
+        Raises:
+            ConfigError, DataError: as `designs.make`.
+        """
+        stem = " ".join(filter(None, ("tuning" if fold is None else f"test-{fold}", design)))
+        with self._writing:
+            if not (self.folder / f"{stem}.npz").exists():
+                split = self.split(fold)
+                train, valid = split.train, split.valid
+                if design:
+                    made = designs.make(design, train, valid)
+                    train, valid = made.train, valid if made.valid is None else made.valid
+                    designs.save(self.folder, stem, made.design)
+                worker.save_data(self.folder / f"{stem}.npz", train, valid)
+        return f"{stem}.npz"
 
     def fit(
         self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...], limit: float
@@ -100,7 +112,7 @@ class _Bench:
         split, threads = self.split(fold), 1 if fold is None else self.threads
         began = time.perf_counter()
         if system.solver:
-            out, predictions = self._ours(system, settings, self.data(fold), epochs, threads)
+            out, predictions = self._ours(system, settings, fold, epochs, threads)
         else:
             out, predictions = self._theirs(system, settings, split, epochs, threads, limit)
             if str(out["reason"]).startswith(HUNG):
@@ -119,8 +131,12 @@ class _Bench:
         return out, {}
 
     def _ours(
-        self, system: System, settings: Mapping[str, Any], data: str, epochs: tuple[int, ...], threads: int
+        self, system: System, settings: Mapping[str, Any], fold: int | None, epochs: tuple[int, ...], threads: int
     ) -> tuple[Json, dict[int, Array]]:
+        try:
+            data = self.data(fold, system.design)
+        except (ConfigError, DataError) as error:
+            return {"status": "not run", "reason": str(error)}, {}
         order: Json = {
             "config": system.config(settings).to_dict() | {"n_epochs": max(epochs)},
             "backend": system.backend,
@@ -129,6 +145,8 @@ class _Bench:
             "threads": threads,
             "data": data,
         }
+        if system.design:
+            order["design"] = data.removesuffix(".npz")
         # Fits beside each other must not write the same files.
         case = Case(f"accuracy-{next(self._numbers)}", system.backend, "cpu", "float32")
         out, arrays = self.launch(case, order, self.folder)
@@ -222,6 +240,7 @@ def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
         "threads": bench.threads,
         "systems": [
             {"system": s.name, "grid": [dict(point) for point in s.grid], "epochs": s.epochs, "extra": dict(s.extra)}
+            | ({"design": s.design} if s.design else {})
             for s in systems
         ],
     }

@@ -8,9 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench import machine, worker
+from bench import designs, machine, worker
 from bench.energy import Meter
 from mf_numpy import Config, Holdout, Ratings
+from mf_numpy import design as by_hand
+from mf_numpy.design import Design
+from mf_numpy.designed import design_engine
+from mf_numpy.engine import State
+from mf_numpy.model import Params
 from mf_numpy.ratings import Array
 from mf_numpy.result import EpochRecord
 
@@ -34,13 +39,28 @@ class _Metered(worker.Recorder):
         return point
 
 
+class _MeteredDesign(_Metered):
+    """The same of an engine whose states hold parameters of features: the training loop looks for these by name."""
+
+    @property
+    def design(self) -> Design:
+        return self._engine.design  # type: ignore[no-any-return]
+
+    def first(self, train: Ratings, config: Config) -> State:
+        return self._engine.first(train, config)  # type: ignore[no-any-return]
+
+    def rows(self, theta: Params) -> Params:
+        return self._engine.rows(theta)  # type: ignore[no-any-return]
+
+
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     """The process's answer for one of ours: its points, and the predictions of the pairs that are not cold at each."""
     train, held_out = worker.load_data(folder / order["data"])
     config = Config.from_dict(order["config"])
     scale = order["scale"] and tuple(order["scale"])
-    fitted(train, held_out, _short(config), order["backend"], [1], scale)
-    points, predictions = fitted(train, held_out, config, order["backend"], order["epochs"], scale)
+    design = designs.read(folder, order["design"]) if "design" in order else None
+    fitted(train, held_out, _short(config), order["backend"], [1], scale, design)
+    points, predictions = fitted(train, held_out, config, order["backend"], order["epochs"], scale, design)
     out = {"status": "ok", "reason": None, "points": points, "peak_bytes": machine.peak_memory()}
     if not points:
         out |= {"status": "failed", "reason": "it diverged before the first of the epochs that are scored"}
@@ -59,6 +79,7 @@ def fitted(
     backend: str,
     epochs: list[int],
     scale: tuple[float, float] | None,
+    design: Design | None = None,
 ) -> tuple[list[Json], dict[int, Array]]:
     """Points and predictions at some epochs, until the RMSE has long been rising.
 
@@ -66,8 +87,8 @@ def fitted(
     """
     from mf_numpy.train import run
 
-    engine = _engine(config, backend)
-    recorder = _Metered(engine, list(range(1, config.n_epochs + 1)))
+    engine = _engine(config, backend) if design is None else design_engine(design, config, cast(Any, backend))
+    recorder = (_Metered if design is None else _MeteredDesign)(engine, list(range(1, config.n_epochs + 1)))
     known = held_out.known
     users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
     points: list[Json] = []
@@ -75,7 +96,9 @@ def fitted(
     spent = 0.0
 
     def keep(epoch: int) -> None:
-        predicted = np.asarray(engine.predict(recorder.points[epoch].params, users, items), np.float64)
+        params = recorder.points[epoch].params
+        rows = params if design is None else by_hand.rows(params, design)
+        predicted = np.asarray(engine.predict(rows, users, items), np.float64)
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
         points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})

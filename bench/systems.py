@@ -22,10 +22,12 @@ class System(Racer):
     Attributes:
         extra: what no point of the grid changes; of ours fields of `Config`, of a peer settings of its adapter.
         backend: of ours: ``numba`` or ``torch``.
+        design: of ours: what users and items are made of, a name that `bench.designs.make` knows; empty for ids alone.
     """
 
     extra: Mapping[str, Any] = field(default_factory=dict)
     backend: str = "numba"
+    design: str = ""
 
     def config(self, point: Mapping[str, Any], seed: int = 0) -> Config:
         """Of one of ours, what a point of the grid is.
@@ -48,6 +50,27 @@ OURS = (
         grid_of(n_factors=(64,), lr=(0.005, 0.01, 0.015), reg=(0.05, 0.07, 0.09)),
         tuple(range(4, 161, 2)),
         solver="sgd",
+    ),
+    System(
+        "mf_numpy SVD++",
+        grid_of(n_factors=(64,), lr=(0.005, 0.01), reg=(0.03, 0.05, 0.07)),
+        tuple(range(4, 121, 2)),
+        solver="sgd",
+        design="svd++",
+    ),
+    System(
+        "mf_numpy SVD++, genres",
+        grid_of(n_factors=(64,), lr=(0.005, 0.01), reg=(0.05, 0.07, 0.09)),
+        tuple(range(4, 121, 2)),
+        solver="sgd",
+        design="svd++, genres",
+    ),
+    System(
+        "mf_numpy SVD++, genres, time",
+        grid_of(n_factors=(64,), lr=(0.005, 0.01), reg=(0.05, 0.07, 0.09)),
+        tuple(range(4, 121, 2)),
+        solver="sgd",
+        design="svd++, genres, time",
     ),
     System("mf_numpy als", grid_of(n_factors=(16, 64), reg=(0.1, 0.13, 0.17)), tuple(range(1, 31)), solver="als"),
     System("mf_numpy cd", grid_of(n_factors=(16, 64), reg=(0.1, 0.13, 0.17)), tuple(range(1, 31)), solver="cd"),

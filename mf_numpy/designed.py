@@ -17,6 +17,7 @@ from mf_numpy.kernels.layout import Blocks, full_blocks
 from mf_numpy.model import Params
 from mf_numpy.objective import Evaluation
 from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers.design_sgd import DesignSgdEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 
 
@@ -103,11 +104,16 @@ def design_engine(design: Design, config: Config, backend: Backend = "numba") ->
     """The engine of the configured solver.
 
     Raises:
-        ConfigError: a solver that has no steps for features, or no such backend.
+        ConfigError: a solver that has no steps for features, no such backend, or settings that its steps cannot have.
     """
     choose("backend", backend, get_args(Backend))
-    engines: dict[str, Callable[[Design, Backend], Engine[Any]]] = {"gd": DesignEngine, "lbfgs": DesignLbfgsEngine}
+    engines: dict[str, Callable[[], Engine[Any]]] = {
+        "gd": lambda: DesignEngine(design, backend),
+        "sgd": lambda: DesignSgdEngine(design, backend, config),
+        "lbfgs": lambda: DesignLbfgsEngine(design, backend),
+    }
     if config.solver not in engines:
-        ways = " or ".join(repr(name) for name in engines)
-        raise ConfigError(f"solver is {config.solver!r} with a design; leave the design out, or take {ways}")
-    return engines[config.solver](design, backend)
+        *ways, last = (repr(name) for name in engines)
+        listing = f"{', '.join(ways)} or {last}"
+        raise ConfigError(f"solver is {config.solver!r} with a design; leave the design out, or take {listing}")
+    return engines[config.solver]()

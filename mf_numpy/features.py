@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from mf_numpy import time_features
 from mf_numpy.design import Design, Side
 from mf_numpy.errors import ConfigError, DataError, choose, nearest
 from mf_numpy.ratings import Array, IdMap, Ratings
+from mf_numpy.time_features import Moments
 
 Which = Literal["users", "items"]
 
@@ -30,11 +32,13 @@ class Rows:
         ids: raw id of each row.
         table: facts, one line a row in the same order; missing where nothing is known.
         rated: (rows, other side) sparse, an entry where there is a rating; None where nothing is known of any.
+        moments: when the rows are what they are; None where they are always the same.
     """
 
     ids: Array
     table: pd.DataFrame
     rated: sp.csr_array | None = None
+    moments: Moments | None = None
 
 
 Encoder = Callable[[Rows], sp.csr_array]
@@ -45,7 +49,7 @@ class Block:
     """Columns that belong together.
 
     Attributes:
-        kind: ``id``, ``category``, ``tags``, ``bins``, ``number`` or ``rated``.
+        kind: ``id``, ``category``, ``tags``, ``bins``, ``number`` or ``rated``; or one of `time_features.TIMED`.
         column: of the table, where the kind needs one.
         n: number of bins.
         separator: between tags.
@@ -96,6 +100,27 @@ class Features:
         """What the row has ratings of, one feature each: R of them count 1/√R each (SVD++, Eq. 36)."""
         return self._and(Block(kind="rated", weight=weight))
 
+    def day(self, *, weight: float = 1.0) -> Features:
+        """The row on each day with ratings a feature of its own. This and the next three need `mf_numpy.timed`."""
+        return self._and(Block(kind="day", weight=weight))
+
+    def drift(self, *, weight: float = 1.0) -> Features:
+        """How long before or after the row's mean day it is, a feature for each row (timeSVD++, Eq. 54)."""
+        return self._and(Block(kind="drift", weight=weight))
+
+    def time_bins(self, n: int, *, weight: float = 1.0) -> Features:
+        """The row in each of n equal parts of the training period a feature of its own."""
+        return self._and(Block(kind="time_bins", n=_parts(n), weight=weight))
+
+    def popularity(self, n: int, *, weight: float = 1.0) -> Features:
+        """How many ratings the row had in its one of n equal parts of the training period, as one feature."""
+        return self._and(Block(kind="popularity", n=_parts(n), weight=weight))
+
+    @property
+    def of_time(self) -> tuple[Block, ...]:
+        """The blocks that change with time."""
+        return tuple(block for block in self.blocks if block.kind in time_features.TIMED)
+
     def _and(self, block: Block) -> Features:
         if not (np.isfinite(block.weight) and block.weight > 0):
             raise ConfigError(f"weight is {block.weight!r}, but must be a finite number above 0")
@@ -113,14 +138,12 @@ class Features:
             ConfigError: no block at all, or a column that the table lacks.
             DataError: an id twice in the table, a column that is no number where one is needed, or no scikit-learn.
         """
-        choose("which", which, ("users", "items"))
+        return self.describe(*rows_of(train, which, table), which)
+
+    def describe(self, rows: Rows, others: IdMap, which: Which) -> Described:
+        """`fit` for rows that are made already."""
         if not self.blocks:
             raise ConfigError(f"no block was named for the {which}; begin with Features().id()")
-        ids, others = (train.user_ids, train.item_ids) if which == "users" else (train.item_ids, train.user_ids)
-        if table is None:
-            found = train.item_info if which == "items" else None
-            table = pd.DataFrame(index=pd.Index([], dtype=object)) if found is None else found
-        rows = Rows(ids.raw, _aligned(table, ids.raw), _rated(train, which))
         encoders, names = [], []
         for block in self.blocks:
             encode, found_names = _FIT[block.kind](block, rows, others)
@@ -157,7 +180,11 @@ class Described:
         """
         if rated is not None and rated.shape[0] != len(table):
             raise DataError(f"rated has {rated.shape[0]} rows, but the table has {len(table)}; give one a line")
-        return _encoded(self._encoders, Rows(table.index.to_numpy(), table, rated))
+        return self.encoded(Rows(table.index.to_numpy(), table, rated))
+
+    def encoded(self, rows: Rows) -> sp.csr_array:
+        """`rows` of what is made already."""
+        return _encoded(self._encoders, rows)
 
 
 def design_of(
@@ -173,6 +200,22 @@ def design_of(
     return Design(
         (users or by_id).fit(train, "users", user_info).side, (items or by_id).fit(train, "items", item_info).side
     )
+
+
+def rows_of(train: Ratings, which: Which, table: pd.DataFrame | None = None) -> tuple[Rows, IdMap]:
+    """The users or the items of a training set, and the ids of the other side; see `Features.fit`."""
+    choose("which", which, ("users", "items"))
+    ids, others = (train.user_ids, train.item_ids) if which == "users" else (train.item_ids, train.user_ids)
+    if table is None:
+        found = train.item_info if which == "items" else None
+        table = pd.DataFrame(index=pd.Index([], dtype=object)) if found is None else found
+    return Rows(ids.raw, _aligned(table, ids.raw), _rated(train, which)), others
+
+
+def _parts(n: int) -> int:
+    if n < 1:
+        raise ConfigError(f"n is {n} parts of the training period, but must be 1 or more")
+    return n
 
 
 def _encoded(encoders: Sequence[tuple[float, Encoder]], rows: Rows) -> sp.csr_array:
@@ -225,14 +268,14 @@ def _of_present(column: pd.Series[Any], encode: Callable[[Any], Any], width: int
 
 
 def _fit_id(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[str]]:
-    index = pd.Index(rows.ids)
+    index = pd.Index(rows.ids).unique()
 
     def encode(more: Rows) -> sp.csr_array:
         at = index.get_indexer(pd.Index(more.ids))
         known = np.flatnonzero(at >= 0)
         return sp.csr_array((np.ones(len(known)), (known, at[known])), shape=(len(more.ids), len(index)))
 
-    return encode, [f"id={raw}" for raw in rows.ids]
+    return encode, [f"id={raw}" for raw in index]
 
 
 def _fit_category(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[str]]:
@@ -340,4 +383,5 @@ _FIT: dict[str, Callable[[Block, Rows, IdMap], tuple[Encoder, list[str]]]] = {
     "bins": _fit_bins,
     "number": _fit_number,
     "rated": _fit_rated,
+    **time_features.FIT,
 }

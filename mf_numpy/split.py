@@ -24,6 +24,7 @@ class Holdout:
         users: (M,) int64; -1 for a user without ratings in training (cold).
         items: (M,) int64; -1 for an item without ratings in training (cold).
         values: (M,) float64, in the unit of the rating scale.
+        timestamps: (M,) int64 or None.
 
     Raises:
         DataError: arrays of different lengths, or a rating that is not finite.
@@ -32,6 +33,7 @@ class Holdout:
     users: Array
     items: Array
     values: Array
+    timestamps: Array | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (("users", np.int64), ("items", np.int64), ("values", np.float64)):
@@ -98,6 +100,7 @@ def hold_out(train: Ratings, test: Ratings) -> Split:
             _translate(test.user_ids, compacted.user_ids, "user")[test.users],
             _translate(test.item_ids, compacted.item_ids, "item")[test.items],
             test.values,
+            test.timestamps,
         ),
     )
 

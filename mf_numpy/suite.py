@@ -15,12 +15,14 @@ from mf_numpy import (
     check,
     curvature_checks,
     design_checks,
+    design_sgd_checks,
     properties,
     rule_checks,
     safeguards,
     sgd_checks,
     solution_checks,
     solver_checks,
+    time_checks,
 )
 from mf_numpy.catalogue import FAULTS
 from mf_numpy.check import Check
@@ -80,6 +82,13 @@ CHECKS: Mapping[str, NamedCheck] = {
     "SVD++ by hand": design_checks.svdpp_by_hand,
     "length of rated": design_checks.length_of_rated,
     "features in step": design_checks.features_in_step,
+    "walks in loops": design_sgd_checks.walks_in_loops,
+    "batches of one": design_sgd_checks.batches_of_one,
+    "mean step of features": design_sgd_checks.mean_step_of_features,
+    "time by hand": time_checks.time_by_hand,
+    "drift about the mean": time_checks.drift_about_the_mean,
+    "time runs backwards": time_checks.time_runs_backwards,
+    "popularity adds up": time_checks.popularity_adds_up,
     "newcomer at rest": design_checks.newcomer_at_rest,
     "newcomer by ridge": design_checks.newcomer_by_ridge,
     "parts add up": design_checks.parts_add_up,

@@ -222,6 +222,7 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
             "sparse steps": rule_checks.sparse_steps,
             "features by autograd": design_checks.features_by_autograd,
             "features in torch's step": design_checks.features_in_torch_step,
+            "walks in torch's steps": design_checks.walks_in_torch_steps,
         },
         faults={**FAULTS, **TORCH_FAULTS},
     )

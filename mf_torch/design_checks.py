@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mf_numpy import loops, train
+from mf_numpy import design_sgd_checks, loops, train
 from mf_numpy.batch import mini_batches
 from mf_numpy.check import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, Check
 from mf_numpy.design_checks import FORMS, design_for, fitted, problems
+from mf_numpy.engine import State
 from mf_numpy.properties import Ways, Worst, problem
 from mf_torch.design import FeatureFactorization, objective
 from mf_torch.designed import DesignEngine
@@ -40,4 +41,20 @@ def features_in_torch_step(ways: Ways) -> list[Check]:
             mine = train.run(DesignEngine(design), ratings, config).of_features
             assert mine is not None
             worst.see_all("autograd", mine.tensors(), gold.tensors(), f"{rule}, batch_size {batch_size}")
+    return worst.checks()
+
+
+def walks_in_torch_steps(ways: Ways) -> list[Check]:
+    """A step for each rating by the kernel is autograd's, and torch's own, on batches of one rating (Eq. 52)."""
+    worst = Worst(1e-11)
+    for label, ratings, theta, design, config in design_sgd_checks.problems(lr=0.002):
+        engine = DesignEngine(design)
+        state = engine.start(State(theta.copy()), None, config)
+        for epoch in range(1, design_sgd_checks.N_EPOCHS + 1):
+            for one in design_sgd_checks.one_by_one(ratings, design, config, epoch):
+                state = engine.step(state, engine.weighted(one, config), config)
+            state = engine.next_epoch(state)
+        gold = engine.export(state).params
+        mine = design_sgd_checks.after_epochs("numba", ratings, theta, design, config)
+        worst.see_all("numba", mine.tensors(), gold.tensors(), label)
     return worst.checks()

@@ -225,7 +225,7 @@ _LIST = (
         right="return torch.sparse.mm(self.X, self.P), torch.sparse.mm(self.Y, self.Q), b, c",
         wrong="return torch.sparse.mm(self.X, self.P), torch.sparse.mm(self.Y, self.Q).detach(), b, c",
         origin="Rows are computed once, outside of the graph, and features of that side learn by their penalty alone.",
-        caught_by=("features by autograd", "features in torch's step"),
+        caught_by=("features by autograd", "features in torch's step", "walks in torch's steps"),
     ),
     Fault(
         name="prices-of-one-side",
@@ -233,7 +233,7 @@ _LIST = (
         right="penalty = config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))",
         wrong="penalty = config.reg * torch.dot(w_f, norms_f)",
         origin="A second side is added to a model, and its penalty is not.",
-        caught_by=("features by autograd", "features in torch's step"),
+        caught_by=("features by autograd", "features in torch's step", "walks in torch's steps"),
     ),
 )
 

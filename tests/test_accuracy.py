@@ -155,13 +155,18 @@ def _without_wall(found: Json, outcome: Json) -> list[Json]:
 
 
 def test_one_of_ours_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """Real fits: by gradient descent, and by L-BFGS, which ends by itself."""
+    """Real fits: by gradient descent, by L-BFGS, which ends by itself, and of what users rated."""
     systems = (
         System("gd", ({"n_factors": 1, "lr": 3.0, "reg": 0.1},), (10, 40), solver="gd", backend="numpy"),
         System("lbfgs", ({"n_factors": 1, "reg": 1.0},), (150, 200), solver="lbfgs", backend="numpy"),
+        System("rated", ({"n_factors": 3, "lr": 0.02},), (10, 20), solver="sgd", design="svd++"),
+        System("genres", ({"n_factors": 3},), (10, 20), solver="sgd", design="svd++, genres"),
     )
     found = accuracy.measure(PROTOCOL, tmp_path / "run.json", systems=systems, threads=1, launch=_real)
-    for row in found["systems"]:
+    rows = found["systems"]
+    # Drawn items have no genres.
+    assert rows[-1]["status"] == "not run" and "tags asks for column 'genres'" in rows[-1]["reason"]
+    for row in rows[:-1]:
         assert row["status"] == "ok", row["reason"]
         assert row["rmse"] < outcome_mean(found) * 1.01 and row["folds"][0]["peak_bytes"] > 0
     assert found["cases"]["lbfgs, point 0"]["points"][0]["epochs"] < 150

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.designs import DESIGNS, TIMED
 from bench.peers import registry
 from bench.systems import OURS, SYSTEMS, THEIRS, System
 from mf_numpy.errors import ConfigError
@@ -23,6 +24,7 @@ def test_every_system_is_tuned_and_scored_somewhere(system: System) -> None:
     assert len({tuple(point.items()) for point in system.grid}) == len(system.grid)
     assert system.epochs and list(system.epochs) == sorted(set(system.epochs)) and system.epochs[0] >= 1
     assert bool(system.solver) != bool(system.peer)
+    assert not system.design or (system.solver and system.design in {**DESIGNS, **TIMED})
 
 
 @pytest.mark.parametrize("system", OURS, ids=lambda system: system.name)
