@@ -78,8 +78,8 @@ def speed(
     *,
     data: Data = "planted-anime",
     only: Annotated[
-        str, Parameter(help="comma-separated contests: gradient, sgd, als, als-cg")
-    ] = "gradient,sgd,als,als-cg",
+        str, Parameter(help="comma-separated contests: gradient, sgd, features, als, als-cg")
+    ] = "gradient,sgd,features,als,als-cg",
     factors: _Factors = "16,64",
     rounds: Annotated[int, Parameter(help="turns of each system, in a process of its own each time")] = 3,
     resume: _Resume = False,

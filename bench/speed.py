@@ -9,9 +9,11 @@
     ratios [{contest, system, against, n_factors, threads, ratio, low, high}]
 
 A contest is ``gradient`` (a full-batch iteration, against the same in SciPy's sparse products), ``sgd`` (a pass of
-single-rating steps), ``als`` (all users' and all items' rows, solved exactly) or ``als-cg`` (the same by 3 conjugate
+single-rating steps), ``features`` (a full-batch iteration with users and items made of more than ids, beside one
+without), ``als`` (all users' and all items' rows, solved exactly) or ``als-cg`` (the same by 3 conjugate
 gradient steps a row). Systems take turns, round by round, each turn a process of its own. A ratio is how many times as
-long the other's median epoch takes; low and high are its quartiles over all pairs of rounds.
+long as that of ours, the contest's first, the other's median epoch takes; low and high are its quartiles over all pairs
+of rounds.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, progress, turns, worker
+from bench import designs, machine, progress, turns, worker
 from bench.cases import Case, as_holdout
 from bench.journal import Journal
 from bench.launch import Json, Launch, in_fresh_process
 from bench.peers.run import Settings, time_peer
 from mf_numpy import Config, Ratings
+from mf_numpy.designed import design_engine
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.model import start
@@ -49,13 +52,18 @@ TimePeer = Callable[..., Json]
 
 @dataclass(frozen=True)
 class System:
-    """Who takes part in a contest: a solver of ours on a backend, or a peer; each with settings of its own."""
+    """Who takes part in a contest: a solver of ours on a backend, or a peer; each with settings of its own.
+
+    Attributes:
+        design: of ours, a name of `bench.designs.DESIGNS`; empty for ids alone.
+    """
 
     name: str
     solver: str = ""
     backend: str = ""
     peer: str = ""
     extra: tuple[tuple[str, Any], ...] = ()
+    design: str = ""
 
 
 CONTESTS: dict[str, tuple[System, ...]] = {
@@ -68,6 +76,12 @@ CONTESTS: dict[str, tuple[System, ...]] = {
         System("LIBMF, 10 bins", peer="libmf", extra=(("nr_bins", 10),)),
         System("LIBMF, 20 bins", peer="libmf", extra=(("nr_bins", 20),)),
         System("Cornac", peer="cornac"),
+    ),
+    "features": (
+        System("mf_numpy gd", "gd", "numba"),
+        System("mf_numpy gd, SVD++", "gd", "numba", design="svd++"),
+        System("mf_numpy gd, features", "gd", "numba", design="drawn"),
+        System("mf_numpy gd, SVD++ and features", "gd", "numba", design="svd++, drawn"),
     ),
     "als": (
         System("mf_numpy als", "als", "numba"),
@@ -215,7 +229,7 @@ def _found(steps: list[Turn], cases: Json, n_ratings: int) -> Json:
 
 def _ours(system: System, n_factors: int, threads: int, folder: Path, launch: Launch) -> Json:
     order = {"solver": system.solver, "backend": system.backend, "n_factors": n_factors, "threads": threads}
-    order["extra"] = dict(system.extra)
+    order |= {"extra": dict(system.extra), "design": system.design}
     return turns.take(launch, Case("speed", system.backend, "cpu", "float32"), order | {"data": "data.npz"}, folder)
 
 
@@ -234,9 +248,9 @@ def _row(contest: str, system: System, n_factors: int, threads: int, outcomes: l
 
 
 def ratios(rows: list[Json]) -> Iterator[Json]:
-    """Of each contest, ours against every other: the other's median over ours, with quartiles over pairs of rounds."""
+    """Of each contest, its first against every other: the other's median over its own, with quartiles over both."""
     for mine in rows:
-        if not mine["system"].startswith("mf_numpy") or not mine["timing"]:
+        if mine["system"] != CONTESTS[mine["contest"]][0].name or not mine["timing"]:
             continue
         for other in rows:
             same = all(other[key] == mine[key] for key in ("contest", "n_factors", "threads"))
@@ -250,10 +264,14 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     """The process's answer: samples of our solver's epochs after the first, which compiles."""
     train, _ = worker.load_data(folder / order["data"])
     config = Config(solver=order["solver"], n_factors=order["n_factors"], **order["extra"])
-    engine = engine_for(config, order["backend"])
+    design = designs.make(order["design"], train).design if order["design"] else None
+    engine: Any = engine_for(config, order["backend"])
+    if design is not None:
+        engine = design_engine(design, config, order["backend"])
     began = time.perf_counter()
     whole = engine.load(train, config)
-    state = engine.start(State(start(train, config)), whole, config)
+    first = State(start(train, config)) if design is None else engine.first(train, config)
+    state = engine.start(first, whole, config)
     prepared = time.perf_counter() - began
     samples = []
     for _ in range(6):

@@ -68,6 +68,14 @@ class Side:
         return self.matrix.T.tocsr()
 
     @cached_property
+    def is_identity(self) -> bool:
+        """Whether each row is its own feature and nothing else, so that rows and features are the same."""
+        rows, features = self.shape
+        return rows == features == self.matrix.nnz and bool(
+            (self.matrix.indices == np.arange(rows)).all() and (self.matrix.data == 1).all()
+        )
+
+    @cached_property
     def has(self) -> sp.csr_array:
         """(features, rows): 1 where a row has the feature at all."""
         out = self.transposed.copy()

@@ -83,7 +83,7 @@ def _rows(result: Json) -> Iterator[Row]:
             yield Row(begin, words.reason(row), off=True, apart=apart)
             continue
         ratio = found.get((row["contest"], row["system"], row["n_factors"], row["threads"]))
-        beside = text("ours") if row["system"].startswith("mf_") else words.times(ratio) if ratio else NOTHING
+        beside = words.times(ratio) if ratio else text("ours") if row["system"].startswith("mf_") else NOTHING
         yield Row((*begin, *words.timed(row["timing"]), beside), words.reason(row), apart=apart)
 
 

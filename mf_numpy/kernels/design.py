@@ -84,17 +84,17 @@ class DesignRoom:
         inner: room for their gradient.
         gradient: of the features, one array a parameter.
         norms: float64, weight |θ|² of each feature.
-        users, items: X and Y; `of_users` and `of_items` are their transposes.
+        users, items: X and Y; `of_users` and `of_items` are their transposes. None where rows are features.
     """
 
     rows: Params
     inner: Workspace
     gradient: Tensors
     norms: Tensors
-    users: Product
-    items: Product
-    of_users: Product
-    of_items: Product
+    users: Product | None
+    items: Product | None
+    of_users: Product | None
+    of_items: Product | None
 
 
 def design_room(theta: Params, batch: Batch | Blocks, design: Design) -> DesignRoom:
@@ -109,22 +109,28 @@ def design_room(theta: Params, batch: Batch | Blocks, design: Design) -> DesignR
         theta.mu,
     )
     sizes = {name: value.shape for name, value in theta.tensors().items()}
+    sides = design.users, design.items
     return DesignRoom(
         rows,
         workspace(rows, batch),
         {name: aligned_empty(shape, dtype) for name, shape in sizes.items()},
         {name: np.empty(shape[0]) for name, shape in sizes.items()},
-        *(Product.of(side.matrix, dtype) for side in (design.users, design.items)),
-        *(Product.of(side.transposed, dtype) for side in (design.users, design.items)),
+        *(None if side.is_identity else Product.of(side.matrix, dtype) for side in sides),
+        *(None if side.is_identity else Product.of(side.transposed, dtype) for side in sides),
     )
 
 
 def rows_of_features(theta: Params, room: DesignRoom) -> Params:
-    """The parameters of the rows (Eq. 33), in the room's own arrays."""
+    """The parameters of the rows (Eq. 33): the features' own where rows are features, else in the room's arrays."""
     rows = room.rows
-    room.users.times(theta.P, theta.b, rows.P, rows.b)
-    room.items.times(theta.Q, theta.c, rows.Q, rows.c)
-    return rows
+    p, b, q, c = theta.P, theta.b, theta.Q, theta.c
+    if room.users is not None:
+        room.users.times(theta.P, theta.b, rows.P, rows.b)
+        p, b = rows.P, rows.b
+    if room.items is not None:
+        room.items.times(theta.Q, theta.c, rows.Q, rows.c)
+        q, c = rows.Q, rows.c
+    return Params(p, q, b, c, theta.mu)
 
 
 def gradient_of_features(
@@ -138,9 +144,12 @@ def gradient_of_features(
         weights: of the penalty (Eq. 35), (f,) and (g,).
     """
     seen = gradient(rows_of_features(theta, room), batch, without_penalty(config), room.inner)
-    grads, of_rows = room.gradient, seen.gradient
-    room.of_users.times(of_rows["P"], of_rows.get("b"), grads["P"], grads.get("b"))
-    room.of_items.times(of_rows["Q"], of_rows.get("c"), grads["Q"], grads.get("c"))
+    of_rows = seen.gradient
+    grads = dict(of_rows)
+    for product, factors, bias in ((room.of_users, "P", "b"), (room.of_items, "Q", "c")):
+        if product is not None:
+            product.times(of_rows[factors], of_rows.get(bias), room.gradient[factors], room.gradient.get(bias))
+            grads |= {name: room.gradient[name] for name in (factors, bias) if name in room.gradient}
     as_type = theta.P.dtype.type
     norms = 0.0
     for name, value in theta.tensors().items():
