@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mf_numpy
 from bench import accuracy_worker, designs, worker
 from bench.protocols import find
 from bench.systems import System
-from mf_numpy import Config, Ratings, random_split
+from mf_numpy import Config, Ratings, hold_out, random_split
 from mf_numpy.design_sgd_checks import after_epochs, problems
 from mf_numpy.designed import design_engine
 from mf_numpy.errors import ConfigError
@@ -128,3 +129,20 @@ def test_a_system_of_the_comparison_is_fitted_with_its_design(tmp_path: Path) ->
     expected = mf_numpy.kernels.predict(gold.params, data.valid.users[known], data.valid.items[known])
     np.testing.assert_allclose(predictions["4"], expected, rtol=1e-6)
     assert [point["epochs"] for point in out["points"]] == [2, 4]
+
+
+def test_a_design_of_a_time_comes_with_ratings_and_held_out_pairs_of_that_time(tmp_path: Path) -> None:
+    facts = pd.DataFrame({"genres": ["Drama", "Drama, War", ""]}, index=[0, 1, 2])
+    ratings = Ratings.of_indices([0, 0, 1, 1], [0, 1, 2, 0], [1.0, 2.0, 3.0, 4.0])
+    dated = replace(ratings, item_info=facts, timestamps=np.array([0, 1, 0, 3]) * 86_400)
+    pairs = hold_out(dated, dated.take(np.array([1])))
+    made = designs.make("svd++, genres, time", pairs.train, pairs.valid)
+    assert made.train.shape == (4, 3) and made.valid is not None and made.valid.users.tolist() == [1]
+    designs.save(tmp_path, "case", made.design)
+    back = designs.read(tmp_path, "case")
+    for side in ("users", "items"):
+        assert abs(getattr(back, side).matrix - getattr(made.design, side).matrix).nnz == 0
+    still = designs.make("svd++", ratings, pairs.valid)
+    assert still.train is ratings and still.valid is pairs.valid and still.design.shape == (2, 3)
+    with pytest.raises(ConfigError, match=r"design is 'svd\+', .* Did you mean 'svd\+\+'\?"):
+        designs.make("svd+", ratings)
