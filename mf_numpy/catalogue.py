@@ -3,13 +3,15 @@
 In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), updates and second derivatives,
 minimiser, gauge and start, batches and epochs, ratings and ids; then Adam and AdaGrad (`mf_numpy.catalogue_rules`),
 single ratings (`mf_numpy.catalogue_sgd`), the solvers that go where a gradient is zero
-(`mf_numpy.catalogue_solvers`), features (`mf_numpy.catalogue_design`) and questions (`mf_numpy.catalogue_asking`).
+(`mf_numpy.catalogue_solvers`), features (`mf_numpy.catalogue_design`), questions (`mf_numpy.catalogue_asking`) and
+draws (`mf_numpy.catalogue_gibbs`).
 """
 
 from __future__ import annotations
 
 from mf_numpy.catalogue_asking import ASKING
 from mf_numpy.catalogue_design import DESIGN
+from mf_numpy.catalogue_gibbs import GIBBS
 from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.catalogue_rules import RULES
 from mf_numpy.catalogue_sgd import SGD
@@ -233,8 +235,8 @@ _EPOCHS = (
     Fault(
         name="velocity-lost",
         function="mf_numpy.engine:State.copy",
-        right="return State(self.params.copy(), None if self.memory is None else self.memory.copy(), self.epoch)",
-        wrong="return State(self.params.copy(), None, self.epoch)",
+        right="memory = None if self.memory is None else self.memory.copy()",
+        wrong="memory = None",
         origin="A checkpoint that holds the parameters and not the optimiser's state starts again from rest.",
         caught_by=("resumed run", "velocity at rest"),
     ),
@@ -283,6 +285,6 @@ _RATINGS = (
     ),
 )
 
-_ALL = (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *RULES, *SGD, *SOLVERS, *DESIGN, *ASKING)
+_ALL = (*GRADIENT, *_UPDATES, *_SOLUTIONS, *_EPOCHS, *_RATINGS, *RULES, *SGD, *SOLVERS, *DESIGN, *ASKING, *GIBBS)
 FAULTS = {fault.name: fault for fault in _ALL}
 """By name."""

@@ -17,7 +17,7 @@ MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
 LossName = Literal["squared", "pseudo_huber"]
-Solver = Literal["gd", "sgd", "als", "cd", "lbfgs"]
+Solver = Literal["gd", "sgd", "als", "cd", "lbfgs", "gibbs"]
 StepRule = Literal["momentum", "adam", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -26,6 +26,7 @@ SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "als": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
     "cd": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
     "lbfgs": {"n_epochs": 100, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
+    "gibbs": {"n_epochs": 220, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.0},
 }
 """What a setting is when it is not given, where that depends on the solver; a committed `defaults.json` says why.
 
@@ -39,7 +40,7 @@ RULE_DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 """Those of a solver with a step rule other than momentum, whose steps have about the length η; all there are."""
 
-STEPS_OF_THEIR_OWN = ("als", "cd", "lbfgs")
+STEPS_OF_THEIR_OWN = ("als", "cd", "lbfgs", "gibbs")
 """Solvers that find how far to go by themselves: lr is 1, the whole step, and there is no momentum."""
 
 _STEPS = (
@@ -51,11 +52,16 @@ _STEPS = (
     "cg_steps",
     "inner_sweeps",
     "history_size",
+    "burn_in",
+    "thin",
     "batch_size",
     "lr_decay",
     "lr_schedule",
     "tol",
 )
+
+_NOT_OF_DRAWS: Mapping[str, Any] = {"reg": 0.0, "penalty": "per_rating", "patience": None, "min_delta": 0.0, "tol": 0.0}
+"""What says nothing to gibbs, which has no minimum to stop at, and draws the weight of its penalty."""
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -76,11 +82,12 @@ class Config:
     solver: Solver = _setting(
         "gd",
         "what minimises Eq. 2: the gradient of a batch (gd), a step for each rating (sgd), each row's minimiser in "
-        "turn (als), each number's (cd), or quasi-Newton steps (lbfgs)",
+        "turn (als), each number's (cd), or quasi-Newton steps (lbfgs); gibbs draws from the posterior instead",
     )
     n_factors: int = _setting(32, "K, the length of each factor vector")
     n_epochs: int = _setting(
-        None, "passes over the training ratings; by default 200, for sgd 50, for als and cd 15, for lbfgs 100"
+        None,
+        "passes over the training ratings; by default 200, for sgd 50, for als and cd 15, for lbfgs 100, for gibbs 220",
     )
     lr: float = _setting(
         None,
@@ -88,7 +95,8 @@ class Config:
         "adagrad 0.03), for sgd 0.01 (adagrad 0.02); the others find their own",
     )
     reg: float = _setting(
-        None, "λ, the weight of the squared norms in Eq. 2; by default 0.05, for als, cd and lbfgs 0.1"
+        None,
+        "λ, the weight of the squared norms in Eq. 2; by default 0.05, for als, cd and lbfgs 0.1; gibbs draws its own",
     )
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
     momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd without another step rule, else 0")
@@ -107,6 +115,8 @@ class Config:
     )
     inner_sweeps: int = _setting(1, "of cd: how often each factor's users and items are minimised in turn in an epoch")
     history_size: int = _setting(10, "of lbfgs: the number of steps it remembers; each costs two copies of all numbers")
+    burn_in: int = _setting(20, "of gibbs: epochs before the mean over the draws begins")
+    thin: int = _setting(1, "of gibbs: every how many of the draws one is kept for later predictions")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(
@@ -145,6 +155,8 @@ class Config:
         _whole("eval_every", self.eval_every, 1)
         _whole("inner_sweeps", self.inner_sweeps, 1)
         _whole("history_size", self.history_size, 1)
+        _whole("burn_in", self.burn_in, 0)
+        _whole("thin", self.thin, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
         if self.cg_steps is not None:
@@ -207,7 +219,15 @@ class Config:
                         f"{name} is {value!r} with solver {solver!r}, which finds its steps itself; leave it out, "
                         "or take 'gd' or 'sgd'"
                     )
-        if solver in ("als", "cd") and self.loss != "squared":
+        if solver == "gibbs":
+            for name, only in _NOT_OF_DRAWS.items():
+                value = getattr(self, name)
+                if value != only:
+                    raise ConfigError(
+                        f"{name} is {value!r} with solver 'gibbs', which draws its priors and does not stop; leave it "
+                        "out, or take 'als'"
+                    )
+        if solver in ("als", "cd", "gibbs") and self.loss != "squared":
             raise ConfigError(
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
@@ -216,13 +236,18 @@ class Config:
             ("cg_steps", self.cg_steps, None, "als"),
             ("inner_sweeps", self.inner_sweeps, 1, "cd"),
             ("history_size", self.history_size, 10, "lbfgs"),
+            ("burn_in", self.burn_in, 20, "gibbs"),
+            ("thin", self.thin, 1, "gibbs"),
         ):
             if given != default and solver != owner:
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
 
     def with_solver(self, solver: Solver, step_rule: StepRule = "momentum") -> Config:
         """The same model, objective and start with another solver or step rule, at the defaults of the two."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_STEPS, "solver")}
+        dropped = {"solver", *_STEPS}
+        if "gibbs" in (solver, self.solver):
+            dropped |= _NOT_OF_DRAWS.keys()
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in dropped}
         return Config(**kept, solver=solver, step_rule=step_rule)
 
     @property

@@ -17,6 +17,7 @@ from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.optim import Memory
+from mf_numpy.posterior import Draws
 from mf_numpy.ratings import Ratings
 
 Backend = Literal["loops", "numpy", "numba"]
@@ -34,6 +35,7 @@ class State:
         epoch: epochs finished.
         evaluation: what the last step saw before it moved: objective, squared error and gradient.
         room: the backend's scratch arrays.
+        draws: what is kept of a chain of draws (Eq. 62), or None where there is none.
     """
 
     params: Params
@@ -41,6 +43,7 @@ class State:
     epoch: int = 0
     evaluation: Evaluation | None = None
     room: Any = None
+    draws: Draws | None = None
 
     @property
     def velocity(self) -> Tensors | None:
@@ -49,7 +52,8 @@ class State:
 
     def copy(self) -> State:
         """The same point in arrays of its own, without what the last step saw."""
-        return State(self.params.copy(), None if self.memory is None else self.memory.copy(), self.epoch)
+        memory = None if self.memory is None else self.memory.copy()
+        return State(self.params.copy(), memory, self.epoch, draws=self.draws)
 
 
 class Engine(Protocol[S]):

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from mf_numpy import losses
 from mf_numpy.config import Config
 from mf_numpy.curvature import extended
-from mf_numpy.errors import DataError, choose
+from mf_numpy.errors import ConfigError, DataError, choose
 from mf_numpy.model import Params
 from mf_numpy.prior import Which, prior_of
 from mf_numpy.ratings import Array, IdMap
@@ -130,11 +130,16 @@ def fold_in(
             are like (Eq. 49). ``per_rating`` prices a first rating at λ, which is little; their rows know better.
 
     Raises:
-        ConfigError: another prior.
+        ConfigError: another prior, or a model of draws, which has no single table of rows to hold.
         DataError: an unknown id, a rating that is not finite, or features where there is no design, or none where there
             is one; rows that are no prior, see `mf_numpy.prior.prior_of`.
     """
     choose("prior", prior, get_args(PriorName))
+    if result.config.solver == "gibbs":
+        raise ConfigError(
+            "the model is a mean over draws, whose rows stand for no single J; fit again with the newcomer's ratings, "
+            "or with solver='als'"
+        )
     params, catalogue = result.params, result.catalogue
     ids = catalogue.item_ids if which == "user" else catalogue.user_ids
     series = ratings if isinstance(ratings, pd.Series) else pd.Series(dict(ratings), dtype=np.float64)

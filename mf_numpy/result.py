@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import asking, fold_in, ranking, recommend, similar
+from mf_numpy import asking, fold_in, ranking, recommend, similar, uncertainty
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
+from mf_numpy.errors import DataError
 from mf_numpy.metrics import Scores, predict_known_and_cold, score
 from mf_numpy.model import Params
 from mf_numpy.ratings import Array, IdMap, Layout, Ratings
@@ -30,6 +31,7 @@ class EpochRecord:
     Attributes:
         epoch: 1, 2, ...
         objective: J (Eq. 2) as the epoch's gradient saw it: before its update, or the mean over its mini-batches.
+            Of ``gibbs`` it is the first term, the mean square.
         train_rmse: RMSE over the training ratings in that same pass, in rating units.
         valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated.
         lr: η of the epoch.
@@ -129,9 +131,7 @@ class FitResult:
             DataError: strings asked of integer ids or the reverse.
             ValueError: sequences of different lengths, or `clip` without a known scale.
         """
-        u, i = self.catalogue.user_ids.encode(users), self.catalogue.item_ids.encode(items)
-        if len(u) != len(i):
-            raise ValueError(f"got {len(u)} users and {len(i)} items; give one item per user, as pairs")
+        u, i = self._encode(users, items)
         values, _ = predict_known_and_cold(self.params, u, i, self.catalogue.mean)
         if clip:
             if self.catalogue.scale is None:
@@ -140,6 +140,29 @@ class FitResult:
                 )
             values = np.clip(values, *self.catalogue.scale)
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
+
+    def _encode(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Array, Array]:
+        u, i = self.catalogue.user_ids.encode(users), self.catalogue.item_ids.encode(items)
+        if len(u) != len(i):
+            raise ValueError(f"got {len(u)} users and {len(i)} items; give one item per user, as pairs")
+        return u, i
+
+    def interval(self, users: Iterable[Any], items: Iterable[Any], level: float = 0.9) -> uncertainty.Intervals:
+        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 63).
+
+        Raises:
+            ConfigError: a model without draws, or a level that is not between 0 and 1.
+            DataError: an id that was not in the training set.
+            ValueError: sequences of different lengths.
+        """
+        uncertainty.check_draws(self.state.draws)
+        assert self.state.draws is not None
+        u, i = self._encode(users, items)
+        for what, index in (("user", u), ("item", i)):
+            if (index < 0).any():
+                at = int(np.argmax(index < 0))
+                raise DataError(f"the {what} of pair {at} was not in the training set; leave such pairs out")
+        return uncertainty.intervals(self.state.draws, u, i, level)
 
     def recommend(
         self,

@@ -6,6 +6,8 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
 - ``second.*``, in the same shapes, Adam's running means of g²;
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
+- of a chain, in place of ``params.*``, which follow from them (Eq. 62), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
+  (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64;
 - with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then,
   and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr, indices and data, and names;
 - ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
@@ -35,8 +37,10 @@ from mf_numpy.result import FitResult
 from mf_numpy.unpack import Unpacker
 
 FORMAT = "mf-model"
-VERSION, WITH_DESIGN = 1, 2
-"""Format versions of files without and with a design, so that a reader which knows none refuses it."""
+VERSION, WITH_DESIGN, WITH_DRAWS = 1, 2, 3
+"""Format versions of files without and with a design or draws, so that a reader which knows none refuses it."""
+
+_MAPPED = {"F32": np.float32, "F64": np.float64}
 
 
 def save(result: FitResult, path: str | os.PathLike[str]) -> None:
@@ -109,21 +113,30 @@ def load(path: str | os.PathLike[str]) -> FitResult:
     """Read a fitted model; the inverse of `save`.
 
     ``catalogue.seen.order`` is None: the ratings count as sorted by user, since the original table is not in the file.
+    The draws of a chain stay in the file, of which those parts are read that are asked for.
 
     Raises:
         FileNotFoundError: no such file, with the nearest name in its folder.
         FileFormatError: another kind of file, a truncated or damaged one, or one of a newer format version.
     """
     source = Path(path)
-    metadata = _metadata(source)
+    metadata, places = _header(source)
     try:
         with safe_open(source, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = [name for name in file.keys() if name not in places]  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in names}
+        tensors |= {name: _mapped(source, place) for name, place in places.items()}
         return Unpacker(tensors, metadata).result()
     except FileFormatError as error:
         raise FileFormatError(f"{str(source)!r} {error}; save the model again") from error
     except (SafetensorError, ConfigError, DataError, ValueError, TypeError, LookupError) as error:
         raise FileFormatError(f"{str(source)!r} is damaged: {error}; save the model again") from error
+
+
+def _mapped(source: Path, place: tuple[str, tuple[int, ...], int]) -> Array:
+    kind, shape, begin = place
+    # A plain view: what is computed from it is no map of a file.
+    return np.memmap(source, _MAPPED[kind], "r", begin, shape).view(np.ndarray)
 
 
 def _flush(path: Path) -> None:
@@ -136,7 +149,7 @@ def _flush(path: Path) -> None:
 
 def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     catalogue, state = result.catalogue, result.state
-    tensors = _prefixed("params", result.params.tensors())
+    tensors = _prefixed("draws", state.draws.tensors()) if state.draws else _prefixed("params", result.params.tensors())
     if result.design is not None and result.of_features is not None:
         tensors |= _prefixed("features", result.of_features.tensors())
         for name, side in (("users", result.design.users), ("items", result.design.items)):
@@ -175,7 +188,7 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
     # safetensors writes the memory behind an array as it lies there, strides or not.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    version = VERSION if result.design is None else WITH_DESIGN
+    version = WITH_DRAWS if state.draws else VERSION if result.design is None else WITH_DESIGN
     return whole, {"format": FORMAT, "version": str(version)} | metadata
 
 
@@ -212,8 +225,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _metadata(source: Path) -> dict[str, str]:
-    """The text of a safetensors header, read by hand: the library has one error for every kind of damage."""
+def _header(source: Path) -> tuple[dict[str, str], dict[str, tuple[str, tuple[int, ...], int]]]:
+    """The text of a safetensors header, read by hand: the library has one error for every kind of damage.
+
+    Beside it type, shape and place of the arrays that stay in the file.
+    """
     if source.is_dir():
         raise FileFormatError(f"{str(source)!r} is a folder; give the model file in it")
     try:
@@ -237,11 +253,11 @@ def _metadata(source: Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FileFormatError(_not_a_model(source))
     version = str(metadata.get("version"))
-    if version not in (str(VERSION), str(WITH_DESIGN)):
-        if version.isdecimal() and int(version) > WITH_DESIGN:
+    if version not in map(str, (VERSION, WITH_DESIGN, WITH_DRAWS)):
+        if version.isdecimal() and int(version) > WITH_DRAWS:
             raise FileFormatError(
                 f"{str(source)!r} has format version {version}, and this version of the package reads up to "
-                f"{WITH_DESIGN}; "
+                f"{WITH_DRAWS}; "
                 "upgrade the package"
             )
         raise FileFormatError(f"{str(source)!r} has format version {version!r}, which never was; save the model again")
@@ -249,7 +265,12 @@ def _metadata(source: Path) -> dict[str, str]:
     needed = 8 + length + max(ends, default=0)
     if size < needed:
         raise FileFormatError(_truncated(source, size, needed))
-    return metadata
+    places = {
+        name: (str(entry["dtype"]), tuple(entry["shape"]), 8 + length + int(entry["data_offsets"][0]))
+        for name, entry in header.items()
+        if name in ("draws.P", "draws.Q") and entry.get("dtype") in _MAPPED and 0 not in entry.get("shape", [0])
+    }
+    return metadata, places
 
 
 def _not_a_model(source: Path) -> str:

@@ -18,8 +18,10 @@ from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import Backend, Describing, Engine, SelfEnding, State
 from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.metrics import rmse as root_mean_square
 from mf_numpy.metrics import score
 from mf_numpy.model import Params
+from mf_numpy.posterior import RunningMean
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
 from mf_numpy.solvers import engine_for
@@ -94,6 +96,7 @@ def run(
     begin = init if described is None else described.first
     point = resume.state.copy() if resume else begin(train, config)
     state = engine.start(point, whole, config)
+    chain = _chain(valid, config, resume)
     # Most engines have gone on to a copy of their own.
     del point
 
@@ -112,8 +115,11 @@ def run(
             if record.objective * len(train) < float(np.finfo(config.numpy_dtype).max):
                 good = here
             ended = engine.export(state)
+            if chain is not None:
+                chain.see(ended.params, record.epoch, engine.predict)
             if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
-                record = replace(record, valid_rmse=_valid_rmse(engine, _rows(engine, ended), valid, train.mean))
+                rmse = _valid_rmse(engine, _rows(engine, ended), valid, train.mean, chain)
+                record = replace(record, valid_rmse=rmse)
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", diverged(record, good.epoch, config)
                 here = good
@@ -140,7 +146,7 @@ def run(
     if status != "diverged" and here.epoch > first and not _predicts(engine, _rows(engine, here), train):
         status, message = "diverged", diverged(history[-1], good.epoch, config)
         here = good
-    params = here.params
+    params = here.draws.mean() if here.draws else here.params
     if best is not None and config.patience and status != "diverged":
         params = best.params
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
@@ -185,12 +191,25 @@ def _rows(engine: Engine[S], point: State) -> Params:
     return engine.rows(point.params) if isinstance(engine, Describing) else point.params
 
 
-def _valid_rmse(engine: Engine[S], params: Params, valid: Holdout, mean: float) -> float | None:
+def _chain(valid: Holdout | None, config: Config, resume: FitResult | None) -> RunningMean | None:
+    """What averages the predictions of held-out pairs where parameters are draws."""
+    if config.solver != "gibbs" or valid is None:
+        return None
+    earlier = resume.state.draws if resume else None
+    return RunningMean(valid.users[valid.known], valid.items[valid.known], config, earlier)
+
+
+def _valid_rmse(
+    engine: Engine[S], params: Params, valid: Holdout, mean: float, chain: RunningMean | None
+) -> float | None:
     """RMSE of the pairs that can be scored: None if there are none, infinity for parameters past all numbers."""
     if valid.n_scored == 0:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        rmse = score(params, valid, mean, engine.predict).rmse
+        if chain is None:
+            rmse = score(params, valid, mean, engine.predict).rmse
+        else:
+            rmse = root_mean_square(chain.predicted - valid.values[valid.known])
     return rmse if math.isfinite(rmse) else math.inf
 
 
@@ -233,6 +252,8 @@ def diverged(record: EpochRecord, good: int, config: Config) -> str:
     remedy = f"Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
     if config.solver in STEPS_OF_THEIR_OWN:
         remedy = f"Raise reg (now {config.reg:g})"
+    if config.solver == "gibbs":
+        remedy = "Look for ratings out of all proportion, or take dtype='float64'"
     return (
         f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good} are "
         f"kept. {remedy}"

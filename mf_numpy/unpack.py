@@ -15,6 +15,7 @@ from mf_numpy.engine import State
 from mf_numpy.errors import FileFormatError
 from mf_numpy.model import Params, Tensors
 from mf_numpy.optim import Memory
+from mf_numpy.posterior import Draws
 from mf_numpy.ratings import Array, IdMap, Layout
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
 
@@ -36,7 +37,8 @@ class Unpacker:
         }
         if config.model == "biased":
             shapes |= {"b": (len(users),), "c": (len(items),)}
-        params = Params(**self.group("params", shapes, config), mu=mu)
+        draws = self.draws(shapes, config, mu) if self.has("draws") else None
+        params = draws.mean() if draws else Params(**self.group("params", shapes, config), mu=mu)
         design, of_features = None, None
         if self.has("design"):
             design = Design(self.side("users", len(users)), self.side("items", len(items)))
@@ -72,7 +74,7 @@ class Unpacker:
             self.fact("backend"),
             self.fact("device"),
             catalogue,
-            State(last, memory, epoch),
+            State(last, memory, epoch, draws=draws),
             # Files of earlier versions have none.
             json.loads(self.metadata.get("details", "{}")),
             of_features,
@@ -99,6 +101,13 @@ class Unpacker:
 
     def group(self, prefix: str, shapes: dict[str, tuple[int, ...]], config: Config) -> Tensors:
         return {name: self.tensor(f"{prefix}.{name}", config.numpy_dtype, shape) for name, shape in shapes.items()}
+
+    def draws(self, shapes: dict[str, tuple[int, ...]], config: Config, mu: float) -> Draws:
+        precisions = self.tensor("draws.precision", np.float64)
+        if precisions.ndim != 1 or not len(precisions):
+            raise FileFormatError(f"is damaged: 'draws.precision' has shape {precisions.shape}")
+        shapes = {name: (shape[0], len(precisions), *shape[1:]) for name, shape in shapes.items()}
+        return Draws.of(self.group("draws", shapes, config), precisions, mu)
 
     def memory(self, shapes: dict[str, tuple[int, ...]], config: Config) -> Memory:
         velocity = self.group("velocity", shapes, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout
 from mf_torch import paths
 from mf_torch.batch import Batch
+from mf_torch.gibbs import GibbsEngine
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
 from mf_torch.optim import memory, optimizer_of, set_lr, set_memory
@@ -83,7 +85,7 @@ def fit(
     design: Design | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
-    """Minimise Eq. 2 over the training ratings; autograd finds the gradients.
+    """Minimise Eq. 2 over the training ratings; autograd finds the gradients. With ``gibbs`` draw from the posterior.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
@@ -99,13 +101,25 @@ def fit(
 
     Raises:
         ConfigError: a device that torch does not see, no such path, a graph, sparse gradients or storage where none
-            can be, a design with another path than ``autograd``, a solver other than ``gd``; and as `mf_numpy.fit`.
+            can be, a design with another path than ``autograd``, a solver other than ``gd`` and ``gibbs``; and as
+            `mf_numpy.fit`.
     """
-    if config is not None and config.solver != "gd":
-        raise ConfigError(f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', or mf_numpy")
     config = config or Config()
-    engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
-    if design is not None:
+    if config.solver not in ("gd", "gibbs"):
+        raise ConfigError(
+            f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd' or 'gibbs', or mf_numpy"
+        )
+    engine: Any
+    if config.solver == "gibbs":
+        if design is not None or path != "autograd" or graph or sparse_grad or storage is not None:
+            raise ConfigError(
+                "solver is 'gibbs' with a design, path, graph, sparse_grad or storage, none of which it knows; leave "
+                "them out, or use solver='gd'"
+            )
+        engine = GibbsEngine(str(_usable(device)))
+    elif design is None:
+        engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
+    else:
         # It is made of what stands below.
         from mf_torch.designed import DesignEngine
 
@@ -119,6 +133,8 @@ def fit(
         "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
         "storage": storage,
     }  # fmt: skip
+    if config.solver == "gibbs":
+        details = {"deterministic": deterministic, "tf32": tf32}
     return replace(result, details=details)
 
 

@@ -61,7 +61,7 @@ def test_every_setting_is_an_option(mf: Run, data: str) -> None:
     default = Config()
     tokens = []
     for f in fields(Config):
-        if f.name in ("solver", "step_rule", "cg_steps", "inner_sweeps", "history_size"):
+        if f.name in ("solver", "step_rule", "cg_steps", "inner_sweeps", "history_size", "burn_in", "thin"):
             # The other settings here are gd's.
             continue
         value = getattr(config, f.name)
@@ -70,6 +70,16 @@ def test_every_setting_is_an_option(mf: Run, data: str) -> None:
         tokens += [f"--{f.name.replace('_', '-')}", text]
     assert mf("fit", data, *tokens)[0] == 0
     assert store.load("model.safetensors").config == config
+
+
+def test_a_chain_is_fitted_saved_and_says_how_sure_it_is(mf: Run, data: str) -> None:
+    code, out, err = mf("fit", data, "--solver", "gibbs", "--n-factors", "2", "--n-epochs", "30", "--burn-in", "10")
+    assert (code, err) == (0, "")
+    result = store.load("model.safetensors")
+    assert result.state.draws is not None and len(result.state.draws) == 20
+    assert f"{result.history[-1].valid_rmse:.4f}" in out.splitlines()[-2]
+    out = mf("evaluate", "model.safetensors", data)[1]
+    assert "% of them lie in their 90 % intervals" in out
 
 
 def test_recipe(mf: Run, data: str) -> None:

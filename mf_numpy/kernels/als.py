@@ -49,6 +49,12 @@ def least_pivot(n_factors: int, dtype: Any) -> float:
     return float((n_factors + 1) * np.finfo(dtype).eps)
 
 
+def no_prior(dtype: Any) -> tuple[Array, Array, Array, Array, Array]:
+    """What minimisers are handed in the place of a prior and noise."""
+    table, line = np.empty((0, 0), dtype), np.empty(0, dtype)
+    return table, table, line, table, line
+
+
 @numba.njit
 def norm_of(factors, bias, row, biased):  # type: ignore[no-untyped-def]
     """|θ|² of a row, in float64."""
@@ -59,46 +65,54 @@ def norm_of(factors, bias, row, biased):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always")
-def _room(n_rows, width, like):  # type: ignore[no-untyped-def]
+def room(n_rows, width, like):  # type: ignore[no-untyped-def]
     """Scratch that begins on a cache line."""
-    room = np.empty(n_rows * width + 64 // like.itemsize, like.dtype)
-    skip = (-room.ctypes.data % 64) // like.itemsize
-    return room[skip : skip + n_rows * width].reshape(n_rows, width)
+    numbers = np.empty(n_rows * width + 64 // like.itemsize, like.dtype)
+    skip = (-numbers.ctypes.data % 64) // like.itemsize
+    return numbers[skip : skip + n_rows * width].reshape(n_rows, width)
 
 
 @per_form
-def rows_kernel(form: int) -> Any:
+def rows_kernel(form: int, draws: int = 0) -> Any:
     """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26).
 
     Where a normal matrix is as good as singular, the row stays and `failed` says so. norms[row] is |θ|² of the row
     before it moved and, with `measure`, squares[row] Σ (r̂ - r)² of its ratings.
+
+    With `draws` = 1 each row becomes a draw from its conditional (Eq. 56, 58) instead. The prior over the noise's
+    precision, Λ/α and Λm/α, comes bordered as a row's normal matrix does: prior (rows, W), pull (2, W) and
+    corner (2,), the last coordinate's. noise (·, W) and noise_bias are z/√α. Without, these are not looked at.
     """
 
     @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
         first_row, last_row, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
-        n_factors, n_rows, n_panel, least, measure, squares, norms, failed,
+        n_factors, n_rows, n_panel, least, measure, squares, norms, failed, prior, pull, corner, noise, noise_bias,
     ):  # fmt: skip
         width = own.shape[1]
-        A, B, S, F = _room(n_rows, width, own), _room(2, width, own), _room(n_rows, 2, own), _room(8, 8, own)
-        panel, pairs, predicted = _room(n_panel, width, own), _room(n_panel, 2, own), _room(1, n_panel, own)[0]
-        roots, z, x = _room(1, n_rows, own)[0], _room(1, n_rows, own)[0], _room(1, width, own)[0]
+        A, B, S, F = room(n_rows, width, own), room(2, width, own), room(n_rows, 2, own), room(8, 8, own)
+        panel, pairs, predicted = room(n_panel, width, own), room(n_panel, 2, own), room(1, n_panel, own)[0]
+        roots, z, x = room(1, n_rows, own)[0], room(1, n_rows, own)[0], room(1, width, own)[0]
         for row in range(first_row, last_row):
             begin, end = indptr[row], indptr[row + 1]
             failed[row] = False
             norms[row] = norm_of(own, own_bias, row, biased)
             squares[row] = 0
-            if begin == end:
+            if begin == end and not draws:
                 if ridge[row] > 0:
                     own[row] = 0
                     if biased:
                         own_bias[row] = 0
                 continue
-            A[:] = 0
-            B[:] = 0
-            for k in range(n_rows):
-                # What fills the last tile up must not be singular.
-                A[k, k] = ridge[row] if k < n_factors else 1
+            if draws:
+                A[:] = prior
+                B[:] = pull
+            else:
+                A[:] = 0
+                B[:] = 0
+                for k in range(n_rows):
+                    # What fills the last tile up must not be singular.
+                    A[k, k] = ridge[row] if k < n_factors else 1
             total, square = mu - mu, 0.0
             for first in range(begin, end, n_panel):
                 count = min(n_panel, end - first)
@@ -130,18 +144,27 @@ def rows_kernel(form: int) -> Any:
                 continue
             bias = mu - mu
             if biased:
-                corner = own.dtype.type(end - begin) + ridge[row]
-                pivot = corner
+                alone = own.dtype.type(end - begin)
+                if draws:
+                    alone += corner[0]
+                    total += corner[1]
+                else:
+                    alone += ridge[row]
+                pivot = alone
                 for k in range(n_rows):
                     pivot -= S[k, 1] * S[k, 1]
                     total -= S[k, 0] * S[k, 1]
-                if not pivot > least * corner:
+                if not pivot > least * alone:
                     failed[row] = True
                     continue
                 bias = total / pivot
+                if draws:
+                    bias += noise_bias[row] / np.sqrt(pivot)  # Eq. 58
                 own_bias[row] = bias
             for k in range(n_rows):
                 z[k] = S[k, 0] - bias * S[k, 1]
+                if draws:
+                    z[k] += noise[row, k]  # Eq. 58
             back_substitute(A, roots, z, x, form)  # Eq. 26
             for c in range(width):
                 own[row, c] = x[c]

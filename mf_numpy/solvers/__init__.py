@@ -15,6 +15,7 @@ from mf_numpy.errors import ConfigError, choose
 from mf_numpy.solvers.als import AlsEngine
 from mf_numpy.solvers.cd import CdEngine
 from mf_numpy.solvers.gd import CompiledEngine
+from mf_numpy.solvers.gibbs import GibbsEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 from mf_numpy.solvers.sgd import SgdEngine
 
@@ -45,4 +46,5 @@ _SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
     "als": (("numba", "loops"), AlsEngine),
     "cd": (("numba", "loops"), CdEngine),
     "lbfgs": (("numba", "numpy", "loops"), LbfgsEngine),
+    "gibbs": (("numba", "loops"), GibbsEngine),
 }

@@ -161,29 +161,36 @@ def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure
     over_rows(
         als.rows_kernel(shape), rows.bounds, *given, ridge, n_factors, normal.n_rows(n_factors, shape),
         als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
-        measure, squares, norms, failed,
+        measure, squares, norms, failed, *als.no_prior(own.dtype),
     )  # fmt: skip
     for row in np.flatnonzero(failed):
         _least_squares(state, rows, side, int(row), config)
     return float(squares.sum()), float((norms * rows.weights).sum())
 
 
+def what_is_left(state: AlsState, rows: Rows, side: Side, row: int) -> tuple[Array, Array]:
+    """Of one row's n ratings, in float64: the other side's rows there (n, D), 1 in the place of a bias, and what they
+    leave for this row to say (n,)."""
+    params = state.params
+    at = slice(rows.indptr[row], rows.indptr[row + 1])
+    partners = params.Q if side == "user" else params.P
+    y, left = partners[rows.others[at]].astype(np.float64), rows.values[at] - params.mu
+    if params.b is not None and params.c is not None:
+        y = np.column_stack([y, np.ones(len(y))])
+        left = left - (params.c if side == "user" else params.b)[rows.others[at]]
+    return y, left
+
+
 def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -> tuple[Array, Array, Array]:
     """Of one row, in float64: where it is (D,), its normal matrix (D, D) and the right-hand side of Eq. 26 (D,)."""
-    params = state.params
-    factors, partners = (params.P, params.Q) if side == "user" else (params.Q, params.P)
-    at = slice(rows.indptr[row], rows.indptr[row + 1])
-    here, y = factors[row].astype(np.float64), partners[rows.others[at]].astype(np.float64)
-    left = rows.values[at] - params.mu
-    if params.b is not None and params.c is not None:
-        own, others = (params.b, params.c) if side == "user" else (params.c, params.b)
-        here, y = np.append(here, own[row]), np.column_stack([y, np.ones(len(y))])
-        left = left - others[rows.others[at]]
+    here = curvature.extended(state.params, side, own=True)[row].astype(np.float64)
+    y, left = what_is_left(state, rows, side, row)
     ridge = config.reg * len(rows.values) * rows.weights[row]
     return here, y.T @ y + ridge * np.eye(y.shape[1]), y.T @ left
 
 
-def _put(params: Params, side: Side, row: int, theta: Array) -> None:
+def put(params: Params, side: Side, row: int, theta: Array) -> None:
+    """Overwrite a row, factors and bias."""
     factors, bias = (params.P, params.b) if side == "user" else (params.Q, params.c)
     factors[row] = theta[: factors.shape[1]]
     if bias is not None:
@@ -195,7 +202,7 @@ def _least_squares(state: AlsState, rows: Rows, side: Side, row: int, config: Co
     _, matrix, right = _normal(state, rows, side, row, config)
     finite = np.isfinite(matrix).all() and np.isfinite(right).all()
     theta = np.linalg.lstsq(matrix, right)[0] if finite else np.full(len(right), np.nan)  # Eq. 26
-    _put(state.params, side, row, theta)
+    put(state.params, side, row, theta)
 
 
 def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config, measure: bool) -> tuple[float, float]:
@@ -213,7 +220,7 @@ def _half_in_loops(state: AlsState, whole: BothSides, side: Side, config: Config
             theta = _steps(*_normal(state, rows, side, row, config), config.cg_steps)
         else:
             theta = curvature.row_minimiser(params, side, row, pairs, config)
-        _put(state.params, side, row, theta)
+        put(state.params, side, row, theta)
     return float(before @ before), float((norms * rows.weights).sum())
 
 

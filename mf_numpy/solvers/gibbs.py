@@ -1,0 +1,149 @@
+"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 56) instead of minimised.
+
+A sweep draws the noise's precision (Eq. 61), then of users and of items the prior (Eq. 59, 60) and the rows (Eq. 58).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mf_numpy import gibbs
+from mf_numpy.config import Config
+from mf_numpy.curvature import Side
+from mf_numpy.engine import State
+from mf_numpy.gibbs import Prior, SideNoise
+from mf_numpy.kernels import als, normal
+from mf_numpy.kernels.compiling import over_rows
+from mf_numpy.kernels.gibbs import moments, squares_kernel
+from mf_numpy.kernels.model import biases
+from mf_numpy.model import predict
+from mf_numpy.posterior import Draws
+from mf_numpy.ratings import Array
+from mf_numpy.solvers.als import AlsEngine, AlsState, BothSides, Rows, put, what_is_left
+
+
+@dataclass(frozen=True, eq=False)
+class GibbsState(AlsState):
+    """A point of the chain; `step` moves it in place.
+
+    Attributes:
+        scale: σ of the ratings.
+        precision: α of the last sweep.
+        draws: what is kept of the chain so far.
+    """
+
+    scale: float = 1.0
+    precision: float = math.nan
+    draws: Draws = field(default_factory=Draws)
+
+
+class GibbsEngine(AlsEngine):
+    """The Gibbs sampler; `mf_numpy.engine.Engine` says what each method does.
+
+    With the backend ``loops`` rows are drawn one after the other, in NumPy and in float64.
+    """
+
+    def start(self, state: State, whole: BothSides, config: Config) -> GibbsState:
+        begun, scale = super().start(state, whole, config), gibbs.scale_of(whole.user.values)
+        return GibbsState(begun.params, begun.P, begun.Q, begun.epoch, scale=scale, draws=state.draws or Draws())
+
+    def step(self, state: AlsState, batch: BothSides, config: Config) -> GibbsState:
+        """A sweep: α, all users, then all items."""
+        assert isinstance(state, GibbsState)
+        noise = gibbs.noise_of(state.epoch + 1, state.params.shape[:2], len(batch), config)
+        by_rows = self.backend == "loops"
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            squared_error = _squares_in_loops(state, batch) if by_rows else _squares(state, batch)
+            alpha = gibbs.noise_precision(squared_error, state.scale, noise)
+            sides: tuple[tuple[Side, SideNoise], ...] = (("user", noise.user), ("item", noise.item))
+            for side, drawn in sides:
+                prior = _prior(state, side, drawn, config)
+                half = _half_in_loops if by_rows else _half
+                half(state, batch, side, prior, drawn.rows, alpha, config)
+        kept, past = state.draws, state.epoch + 1 - config.burn_in
+        if past > 0 and past % config.thin == 0:
+            kept = kept.with_draw(state.params.copy(), alpha)
+        objective = squared_error / len(batch)
+        return replace(state, objective=objective, squared_error=squared_error, precision=alpha, draws=kept)
+
+    def export(self, state: AlsState) -> State:
+        assert isinstance(state, GibbsState)
+        return State(state.params.copy(), None, state.epoch, draws=state.draws)
+
+
+def _prior(state: GibbsState, side: Side, noise: SideNoise, config: Config) -> Prior:
+    """The prior of a side, drawn given its rows."""
+    b, c, biased = biases(state.params)
+    table, bias = (state.P, b) if side == "user" else (state.Q, c)
+    return gibbs.prior_of(len(table), *moments(table, bias, biased, config.n_factors), state.scale, noise, config)
+
+
+def _half(state: AlsState, whole: BothSides, side: Side, prior: Prior, z: Array, alpha: float, config: Config) -> None:
+    """Draw all rows of a side."""
+    b, c, biased = biases(state.params)
+    rows, own, own_bias, table, other_bias = (
+        (whole.user, state.P, b, state.Q, c) if side == "user" else (whole.item, state.Q, c, state.P, b)
+    )
+    dtype, n_factors, shape = own.dtype, config.n_factors, normal.form(config.n_factors)
+    n_rows = normal.n_rows(n_factors, shape)
+    # In units of the ratings' noise a rating weighs 1, as in Eq. 26.
+    weight, bias_at = prior.precision / alpha, n_factors
+    A, B = np.eye(n_rows, own.shape[1]), np.zeros((2, own.shape[1]))
+    A[:n_factors, :n_factors] = weight[:n_factors, :n_factors]
+    pull, corner = weight @ prior.mean, np.zeros(2)
+    B[0, :n_factors] = pull[:n_factors]
+    if biased:
+        B[1, :n_factors] = weight[bias_at, :n_factors]
+        corner[:] = weight[bias_at, bias_at], pull[bias_at]
+    noise, noise_bias = np.zeros(own.shape, dtype), np.zeros(len(own), dtype)
+    noise[:, :n_factors] = z[:, :n_factors] / math.sqrt(alpha)
+    if biased:
+        noise_bias[:] = z[:, bias_at] / math.sqrt(alpha)
+    nothing, failed = np.zeros(len(own)), np.zeros(len(own), np.bool_)
+    over_rows(
+        als.rows_kernel(shape, 1), rows.bounds, rows.indptr, rows.others, rows.values, own, own_bias, table,
+        other_bias, dtype.type(state.params.mu), biased, np.empty(0, dtype), n_factors, n_rows,
+        als.panel_rows(own.shape[1], own.itemsize), dtype.type(als.least_pivot(n_factors, dtype)),
+        False, nothing, nothing, failed, A.astype(dtype), B.astype(dtype), corner.astype(dtype), noise, noise_bias,
+    )  # fmt: skip
+    for row in np.flatnonzero(failed):
+        _draw(state, rows, side, int(row), prior, z[row], alpha)
+
+
+def _half_in_loops(
+    state: AlsState, whole: BothSides, side: Side, prior: Prior, z: Array, alpha: float, config: Config
+) -> None:
+    """`_half`, row by row and in float64."""
+    rows = whole.user if side == "user" else whole.item
+    for row in range(len(z)):
+        _draw(state, rows, side, row, prior, z[row], alpha)
+
+
+def _draw(state: AlsState, rows: Rows, side: Side, row: int, prior: Prior, z: Array, alpha: float) -> None:
+    """Draw one row, in float64."""
+    precision, pull = gibbs.row_conditional(*what_is_left(state, rows, side, row), prior, alpha)
+    finite = np.isfinite(precision).all() and np.isfinite(pull).all()
+    put(state.params, side, row, gibbs.row_draw(precision, pull, z) if finite else np.full(len(pull), np.nan))
+
+
+def _squares(state: AlsState, whole: BothSides) -> float:
+    """Σ (r̂ - r)² as the parameters are."""
+    b, c, biased = biases(state.params)
+    rows, own, mu = whole.user, state.P, state.P.dtype.type(state.params.mu)
+    squares = np.zeros(len(own))
+    over_rows(
+        squares_kernel(normal.form(state.params.shape[2])), rows.bounds, rows.indptr, rows.others, rows.values, own, b,
+        state.Q, c, mu, biased, als.panel_rows(own.shape[1], own.itemsize), squares,
+    )  # fmt: skip
+    return float(squares.sum())
+
+
+def _squares_in_loops(state: AlsState, whole: BothSides) -> float:
+    rows = whole.user
+    users = np.repeat(np.arange(len(rows.weights)), np.diff(rows.indptr))
+    params = state.params.with_tensors({k: v.astype(np.float64) for k, v in state.params.tensors().items()})
+    error = predict(params, users, rows.others) - rows.values
+    return float(error @ error)
