@@ -16,6 +16,7 @@ from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import State
 from mf_numpy.model import Params
+from mf_numpy.posterior import RunningMean
 from mf_numpy.ratings import Array
 from mf_numpy.result import EpochRecord
 
@@ -91,6 +92,7 @@ def fitted(
     recorder = (_Metered if design is None else _MeteredDesign)(engine, list(range(1, config.n_epochs + 1)))
     known = held_out.known
     users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
+    chain = RunningMean(users, items, config) if config.solver == "gibbs" else None
     points: list[Json] = []
     predictions: dict[int, Array] = {}
     spent = 0.0
@@ -98,7 +100,7 @@ def fitted(
     def keep(epoch: int) -> None:
         params = recorder.points[epoch].params
         rows = params if design is None else by_hand.rows(params, design)
-        predicted = np.asarray(engine.predict(rows, users, items), np.float64)
+        predicted = chain.predicted if chain else np.asarray(engine.predict(rows, users, items), np.float64)
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
         points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})
@@ -107,6 +109,8 @@ def fitted(
     def each(record: EpochRecord) -> bool:
         nonlocal spent
         spent += record.seconds
+        if chain is not None:
+            chain.see(recorder.points[record.epoch].params, record.epoch, engine.predict)
         if record.epoch in epochs:
             keep(record.epoch)
         # Parameters take room; the last ones are for a fit that ends by itself.

@@ -82,6 +82,14 @@ OURS = (
         solver="gd",
     ),
     System(
+        "mf_numpy gibbs",
+        grid_of(n_factors=(8, 16, 32)),
+        (50, 75, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        # The pairs to score are averaged over all draws; few are kept.
+        extra={"thin": 20},
+    ),
+    System(
         "mf_torch adam",
         grid_of(n_factors=(16,), lr=(0.005,), reg=(0.1, 0.14, 0.2)),
         tuple(range(1, 21)),

@@ -23,7 +23,7 @@ from bench.cases import Case
 from bench.launch import Json, in_fresh_process, run_to_end
 from bench.protocols import PROTOCOLS, find
 from bench.systems import System
-from mf_numpy import Holdout, Ratings
+from mf_numpy import Config, Holdout, Ratings, fit
 from mf_numpy.errors import ConfigError
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
@@ -170,6 +170,15 @@ def test_one_of_ours_in_a_process_of_its_own(tmp_path: Path) -> None:
         assert row["status"] == "ok", row["reason"]
         assert row["rmse"] < outcome_mean(found) * 1.01 and row["folds"][0]["peak_bytes"] > 0
     assert found["cases"]["lbfgs, point 0"]["points"][0]["epochs"] < 150
+
+
+def test_of_a_chain_the_mean_over_its_draws_is_scored() -> None:
+    split = PROTOCOL.fold(0).split
+    config = Config(solver="gibbs", n_factors=1, n_epochs=9, burn_in=3, thin=4)
+    points, predictions = accuracy_worker.fitted(split.train, split.valid, config, "loops", [2, 5, 9], None)
+    history = fit(split.train, config, valid=split.valid, backend="loops").history
+    assert [point["rmse"] for point in points] == pytest.approx([history[epoch - 1].valid_rmse for epoch in (2, 5, 9)])
+    assert set(predictions) == {2, 5, 9}
 
 
 def test_what_is_installed_is_measured_with_all_that_it_needs() -> None:
