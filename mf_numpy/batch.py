@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import scipy.sparse as sp
 
-from mf_numpy.config import Config
+from mf_numpy import sampling
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.ratings import Array, Ratings
 
 
@@ -38,6 +39,8 @@ class Batch:
         values: (B,) ratings in the dtype of the parameters.
         shape: (m, n).
         indptr: (m + 1,) int64 when the pairs are sorted by user, else None.
+        per_list: pairs of a list that counts as one rating: 1, or 1 + S where S items were drawn beside each (Eq. 45);
+            a list's user is that of all its pairs, and its chosen item comes first.
     """
 
     users: Array
@@ -45,18 +48,19 @@ class Batch:
     values: Array
     shape: tuple[int, int]
     indptr: Array | None = None
+    per_list: int = 1
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.values) // self.per_list
 
     @cached_property
     def user_counts(self) -> Array:
         """n_u within the batch, (m,)."""
-        return np.bincount(self.users, minlength=self.shape[0])
+        return np.bincount(self.users[:: self.per_list], minlength=self.shape[0])
 
     @cached_property
     def item_counts(self) -> Array:
-        """n_i within the batch, (n,)."""
+        """n_i within the batch, (n,); with lists how often an item is in one."""
         return np.bincount(self.items, minlength=self.shape[1])
 
     def sparse(self, data: Array) -> sp.csr_array | sp.coo_array:
@@ -81,7 +85,11 @@ def full_batch(train: Ratings, config: Config) -> Batch:
 
 
 def in_parts(n_ratings: int, config: Config) -> bool:
-    """Whether an epoch has more than one batch."""
+    """Whether an epoch has other batches than all ratings as they are: several, or lists drawn anew."""
+    return config.loss in DRAWN or _several(n_ratings, config)
+
+
+def _several(n_ratings: int, config: Config) -> bool:
     return config.batch_size is not None and config.batch_size < n_ratings
 
 
@@ -91,7 +99,13 @@ def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
 
 
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
-    """The epoch's batches (Eq. 16): each rating once, `batch_size` at a time, the last one smaller."""
+    """The epoch's batches (Eq. 16): each rating once, `batch_size` at a time, the last one smaller.
+
+    With a loss of lists each rating is a list with items drawn beside it (Eq. 47).
+    """
+    if config.loss in DRAWN:
+        yield from _lists(whole, epoch, config)
+        return
     if config.batch_size is None or config.batch_size >= len(whole):
         yield whole
         return
@@ -99,3 +113,15 @@ def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
     for begin in range(0, len(whole), config.batch_size):
         at = order[begin : begin + config.batch_size]
         yield Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape)
+
+
+def _lists(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
+    n_items, width = whole.shape[1], 1 + config.n_negatives
+    drawn = sampling.negatives(whole.users, whole.items, n_items, epoch, config)
+    offsets = sampling.offsets(whole.items, n_items, config).astype(whole.values.dtype)
+    order = order_of(epoch, len(whole), config) if _several(len(whole), config) else np.arange(len(whole))
+    size = config.batch_size or len(whole)
+    for begin in range(0, len(whole), size):
+        at = order[begin : begin + size]
+        items = np.column_stack([whole.items[at], drawn[at]]).ravel()
+        yield Batch(np.repeat(whole.users[at], width), items, offsets[items], whole.shape, per_list=width)

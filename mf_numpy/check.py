@@ -25,6 +25,14 @@ GRADIENT_TOLERANCE = 1e-12
 TRAJECTORY_TOLERANCE = 1e-10
 N_STEPS = 200
 
+OTHER_LOSSES = {
+    "pseudo_huber": "pseudo-Huber",
+    "logistic": "logistic",
+    "poisson": "Poisson",
+    "all_pairs": "all pairs",
+}
+"""All losses of single pairs but the squared one, as cases are called after them."""
+
 Method = Callable[[Params, Batch, Config], Tensors]
 Observe = Callable[[Any, Any, Config], dict[str, Array]]
 
@@ -65,8 +73,18 @@ class Case:
     config: Config
 
 
+def suited(ratings: Ratings, config: Config) -> Ratings:
+    """The same pairs with ratings that the loss is made for: 0 and 1 where it takes no others, each pair once."""
+    if config.loss == "all_pairs":
+        pairs = ratings.users.astype(np.int64) * ratings.n_items + ratings.items
+        return ratings.take(np.sort(np.unique(pairs, return_index=True)[1]))
+    if config.loss != "logistic":
+        return ratings
+    return replace(ratings, values=(ratings.values > np.median(ratings.values)).astype(np.float64))
+
+
 def cases(seed: int = 0) -> Iterator[Case]:
-    """Plain and biased × both penalties × empty rows, duplicates, a single rating; sorted and not; both losses."""
+    """Plain and biased × both penalties × empty rows, duplicates, a single rating; sorted and not; every loss."""
     rng = np.random.default_rng(seed)
     m, n = 9, 7
     tables = {
@@ -88,9 +106,17 @@ def cases(seed: int = 0) -> Iterator[Case]:
                 batch = Batch(whole.users[shuffled], whole.items[shuffled], whole.values[shuffled], whole.shape)
                 yield Case(f"{kind}, {penalty}, {name}, unsorted", params, batch, config)
                 if name == "empty user and item":
-                    huber = replace(config, loss="pseudo_huber", loss_scale=1.5)
-                    yield Case(f"{kind}, {penalty}, {name}, pseudo-Huber", params, whole, huber)
-                    yield Case(f"{kind}, {penalty}, {name}, unsorted, pseudo-Huber", params, batch, huber)
+                    for loss, label in OTHER_LOSSES.items():
+                        if loss == "all_pairs" and kind == "biased":
+                            continue
+                        given = replace(config, loss=loss, loss_scale=1.5)  # type: ignore[arg-type]
+                        other = suited(ratings, given)
+                        start = params if params.b is None else replace(params, mu=model.start(other, given).mu)
+                        whole = full_batch(other, given)
+                        at = shuffled if len(other) == len(ratings) else np.arange(len(other))[::-1]
+                        batch = Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape)
+                        yield Case(f"{kind}, {penalty}, {name}, {label}", start, whole, given)
+                        yield Case(f"{kind}, {penalty}, {name}, unsorted, {label}", start, batch, given)
 
 
 def complex_step(params: Params, batch: Batch, config: Config) -> Tensors:
@@ -186,6 +212,7 @@ def trajectory_configs() -> Iterator[tuple[str, Config]]:
                 n_factors=2, dtype="float64", init_scale=0.5, n_epochs=N_STEPS, lr_schedule=((N_STEPS // 2, 0.5),),
             )  # fmt: skip
             yield "nesterov, biased, per_rating, pseudo-Huber", huber
+            yield "nesterov, biased, per_rating, logistic", replace(huber, loss="logistic")
     for rule, kind, penalty in (("adam", "biased", "per_rating"), ("adagrad", "plain", "total")):
         yield (
             f"{rule}, {kind}, {penalty}",
@@ -213,9 +240,10 @@ def check_gradients(methods: Mapping[str, Method] = METHODS) -> list[Check]:
 def check_trajectories(engines: Mapping[str, tuple[Engine[Any], Observe]] = ENGINES) -> list[Check]:
     """Compare loss, E, gradients, velocities and parameters with the loops' at every one of `N_STEPS` steps."""
     rng = np.random.default_rng(1)
-    ratings = Ratings.of_indices(rng.integers(0, 6, 25), rng.integers(0, 5, 25), rng.integers(1, 6, 25), m=6, n=5)
+    numbers = Ratings.of_indices(rng.integers(0, 6, 25), rng.integers(0, 5, 25), rng.integers(1, 6, 25), m=6, n=5)
     worst: dict[tuple[str, str], tuple[float, str]] = {}
     for label, config in trajectory_configs():
+        ratings = suited(numbers, config)
         gold = list(trajectory(*ENGINES["loops"], ratings, config))
         for method, (engine, look) in engines.items():
             for at, (mine, expected) in enumerate(zip(trajectory(engine, look, ratings, config), gold, strict=True)):

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from mf_numpy import cli_features, store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
+from mf_numpy.config import RANKING
 from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.metrics import Scores
 from mf_numpy.progress import Progress
-from mf_numpy.ratings import Ratings
+from mf_numpy.ranking import score_ranking
+from mf_numpy.ratings import Array, Ratings
 from mf_numpy.recipes import RECIPES
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout, random_split
@@ -88,7 +90,8 @@ def fit(
         "first epoch (Numba compiles its kernels at first use) …" if how.get("backend") == "numba" else "starting …"
     )
     with _Interrupt() as interrupt:
-        with Progress(out, config.n_epochs, first=first, waiting=waiting) as progress:
+        shown = config.loss not in RANKING
+        with Progress(out, config.n_epochs, first=first, waiting=waiting, rmse=shown) as progress:
             result = train_with(
                 split.train, config, valid=split.valid, callback=progress, resume=earlier, **how
             )  # fmt: skip
@@ -191,7 +194,33 @@ class _Interrupt:
             raise KeyboardInterrupt
 
 
+def _rankings(out: Console, result: FitResult, split: _Sides) -> None:
+    """How the held-out items are ranked, beside the order of popularity."""
+    if split.valid is None:
+        return
+    counts = split.train.item_counts.astype(np.float64)
+
+    def popularity(users: Array) -> Array:
+        return np.tile(counts, (len(users), 1))
+
+    found = result.score_ranking(split.valid)
+    told = {"threshold": found.threshold, "k": 10}
+    beside = score_ranking(popularity, split.valid, result.catalogue.seen, len(counts), **told)  # type: ignore[arg-type]
+    names = ("ndcg@10", "recall@10", "map@10", "auc")
+    table(
+        out,
+        ["", *names, "users"],
+        [
+            (name, *(decimals(scores.mean(metric)) for metric in names), f"{len(scores.users):,}")
+            for name, scores in (("popularity", beside), ("model", found))
+        ],
+    )
+
+
 def _scores(out: Console, result: FitResult, split: _Sides) -> None:
+    if result.config.loss in RANKING:
+        _rankings(out, result, split)
+        return
     from mf_numpy.baselines import mean_and_bias_scores
 
     train = split.train

@@ -16,7 +16,11 @@ Penalty = Literal["total", "per_rating"]
 MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
-LossName = Literal["squared", "pseudo_huber"]
+LossName = Literal["squared", "pseudo_huber", "logistic", "poisson", "all_pairs", "bpr", "softmax"]
+DRAWN = ("bpr", "softmax")
+"""Losses of lists, whose items but the first are drawn anew in every epoch."""
+RANKING = ("all_pairs", *DRAWN)
+"""Losses that tell what was chosen from what was not: their predictions are scores, and no RMSE says how good."""
 Solver = Literal["gd", "sgd", "als", "cd", "lbfgs", "gibbs"]
 StepRule = Literal["momentum", "adam", "adagrad"]
 
@@ -77,8 +81,22 @@ class Config:
     """
 
     model: Model = _setting("biased", "Eq. 1 with mean and biases, or the post's plain p·q")
-    loss: LossName = _setting("squared", "what an error costs: its square, or less than that past loss_scale")
-    loss_scale: float = _setting(1.0, "δ in rating units: where pseudo_huber turns from a square to a straight line")
+    loss: LossName = _setting(
+        "squared",
+        "what a prediction costs: the squared error; less than that past loss_scale (pseudo_huber); for ratings of 0 "
+        "and 1 (logistic) and counts (poisson) what their probability says; for choices the squared error to 1, and to "
+        "0 of all that were not chosen (all_pairs), or that others score higher, pair by pair (bpr) or in a list "
+        "(softmax)",
+    )
+    loss_scale: float = _setting(
+        1.0,
+        "δ in rating units, where pseudo_huber turns from a square to a straight line; α of all_pairs, by how much a "
+        "unit of rating makes a choice surer than what was not chosen",
+    )
+    n_negatives: int = _setting(1, "of bpr and softmax: items drawn beside each rating, none of the user's own")
+    negative_power: float = _setting(
+        0.0, "of bpr and softmax: items are drawn by the power of their number of ratings; 0 all alike, 1 by popularity"
+    )
     solver: Solver = _setting(
         "gd",
         "what minimises Eq. 2: the gradient of a batch (gd), a step for each rating (sgd), each row's minimiser in "
@@ -157,6 +175,7 @@ class Config:
         _whole("history_size", self.history_size, 1)
         _whole("burn_in", self.burn_in, 0)
         _whole("thin", self.thin, 1)
+        _whole("n_negatives", self.n_negatives, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
         if self.cg_steps is not None:
@@ -165,6 +184,7 @@ class Config:
             _whole("patience", self.patience, 1)
         _number("lr", self.lr, above=0.0)
         _number("loss_scale", self.loss_scale, above=0.0)
+        _number("negative_power", self.negative_power, least=0.0)
         _number("reg", self.reg, least=0.0)
         _number("momentum", self.momentum, least=0.0, below=1.0)
         _number("lr_decay", self.lr_decay, above=0.0)
@@ -177,6 +197,8 @@ class Config:
             value = getattr(self, f.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, f.name, value.item())
+        if self.init == "mean" and self.loss not in ("squared", "pseudo_huber"):
+            raise ConfigError(f"init is 'mean', but with loss {self.loss!r} r̂ is no rating; use init='normal'")
         if self.init == "mean" and self.model == "biased":
             raise ConfigError(
                 "init is 'mean' with the biased model, which starts at the mean anyway; use init='normal'"
@@ -185,6 +207,7 @@ class Config:
         if self.momentum_form == "nesterov" and self.momentum == 0:
             raise ConfigError("momentum_form is 'nesterov' with momentum 0; give a momentum above 0, such as 0.9")
         self._check_solver()
+        self._check_loss()
         object.__setattr__(self, "lr_schedule", tuple((int(e), float(f)) for e, f in self.lr_schedule))
         for epoch, factor in self.lr_schedule:
             _whole("an epoch of lr_schedule", epoch, 1)
@@ -227,7 +250,7 @@ class Config:
                         f"{name} is {value!r} with solver 'gibbs', which draws its priors and does not stop; leave it "
                         "out, or take 'als'"
                     )
-        if solver in ("als", "cd", "gibbs") and self.loss != "squared":
+        if solver in ("als", "cd", "gibbs") and self.loss != "squared" and (solver, self.loss) != ("als", "all_pairs"):
             raise ConfigError(
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
@@ -241,6 +264,31 @@ class Config:
         ):
             if given != default and solver != owner:
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
+
+    def _check_loss(self) -> None:
+        if self.loss == "all_pairs":
+            if self.model != "plain":
+                raise ConfigError(
+                    f"model is {self.model!r} with loss 'all_pairs', which has no biases; use model='plain'"
+                )
+            if self.solver == "sgd" or self.batch_size is not None:
+                came = "solver is 'sgd'" if self.solver == "sgd" else f"batch_size is {self.batch_size}"
+                raise ConfigError(f"{came} with loss 'all_pairs', whose every step takes all pairs; use solver='als'")
+            if self.cg_steps is not None:
+                raise ConfigError(f"cg_steps is {self.cg_steps} with loss 'all_pairs'; leave it out")
+        drawn = self.loss in DRAWN
+        if drawn and self.solver != "gd":
+            raise ConfigError(f"solver is {self.solver!r} with loss {self.loss!r}, which draws anew; use solver='gd'")
+        for name, given, default in (
+            ("n_negatives", self.n_negatives, 1),
+            ("negative_power", self.negative_power, 0.0),
+        ):
+            if given != default and not drawn:
+                raise ConfigError(f"{name} is {given} with loss {self.loss!r}; leave it out, or use loss='bpr'")
+        if self.patience is not None and self.loss in RANKING:
+            raise ConfigError(
+                f"patience is {self.patience} with loss {self.loss!r}, which has no RMSE to watch; leave it out"
+            )
 
     def with_solver(self, solver: Solver, step_rule: StepRule = "momentum") -> Config:
         """The same model, objective and start with another solver or step rule, at the defaults of the two."""

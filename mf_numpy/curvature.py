@@ -14,8 +14,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mf_numpy import losses
 from mf_numpy.batch import Batch
-from mf_numpy.config import Config
-from mf_numpy.errors import choose
+from mf_numpy.config import DRAWN, Config
+from mf_numpy.errors import ConfigError, choose
 from mf_numpy.model import Params, Tensors, check_range, predict
 from mf_numpy.objective import penalty_weights
 from mf_numpy.ratings import Array
@@ -37,7 +37,7 @@ def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Con
     e = batch.sparse(losses.residual(predicted, batch.values, config))
     # A second matrix of its own: `sparse` may hand out one pattern again and again.
     e = e.copy()
-    d_e = batch.sparse(losses.curvature(predicted, batch.values, config) * change)
+    d_e = batch.sparse(losses.change(predicted, batch.values, change, config))
 
     share, reg = 1 / len(batch), 2 * config.reg
     w_u, w_i = penalty_weights(batch, config)
@@ -48,6 +48,10 @@ def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Con
     if params.b is not None:
         out["b"] = d_e.sum(axis=1) * share + reg * w_u * direction["b"]  # Eq. 18
         out["c"] = d_e.sum(axis=0) * share + reg * w_i * direction["c"]  # Eq. 18
+    if config.loss == "all_pairs":
+        p, q = params.P, params.Q
+        out["P"] += 2 * share * (d_p @ (q.T @ q) + p @ (d_q.T @ q + q.T @ d_q))
+        out["Q"] += 2 * share * (d_q @ (p.T @ p) + q @ (d_p.T @ p + p.T @ d_p))
     return out
 
 
@@ -55,23 +59,29 @@ def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config
     """∂²J/∂θ_u², the (D, D) block of one user, or of one item (Eq. 19): symmetric, positive definite for λ > 0.
 
     Raises:
-        ConfigError: a `side` that is neither ``user`` nor ``item``.
+        ConfigError: a `side` that is neither ``user`` nor ``item``, or a loss of lists.
         IndexError: a `row` that the side does not have.
     """
+    _of_pairs(config)
     at, others, _ = _ratings_of(params, side, row, batch)
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
     bend = losses.curvature(predict(params, batch.users[at], batch.items[at]), batch.values[at], config)
     block: Array = (others.T * bend) @ others / len(batch)
+    if config.loss == "all_pairs":
+        partners = params.Q if side == "user" else params.P
+        block += 2 * (partners.T @ partners) / len(batch)  # Eq. 44
     block += 2 * config.reg * w * np.eye(others.shape[1])  # Eq. 19
     return block
 
 
 def cross_block(params: Params, user: int, item: int, batch: Batch, config: Config) -> Array:
-    """∂²J/∂θ_u∂θ_i, (D, D) with the user's coordinates as rows (Eq. 20); 0 where the pair was never rated.
+    """∂²J/∂θ_u∂θ_i, (D, D) with the user's coordinates as rows (Eq. 20); 0 where the pair does not count.
 
     Raises:
+        ConfigError: a loss of lists.
         IndexError: a user or an item that there is none of.
     """
+    _of_pairs(config)
     check_range("user", [user], batch.shape[0])
     check_range("item", [item], batch.shape[1])
     at = (batch.users == user) & (batch.items == item)
@@ -79,6 +89,8 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
     e = losses.residual(predicted, batch.values[at], config).sum()
     bend = losses.curvature(predicted, batch.values[at], config).sum()
     p, q = extended(params, "user")[user], extended(params, "item")[item]
+    if config.loss == "all_pairs":
+        e, bend = e + 2 * (p @ q), bend + 2  # Eq. 43: of r̂², which every pair has
     # p·q alone is bilinear: the two biases do not multiply each other.
     meets = np.eye(len(p))
     meets[params.shape[2] :] = 0
@@ -89,7 +101,8 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
 def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Config) -> Array:
     """θ_u (D,) that minimises J with everything else fixed, for the squared loss (Eq. 26): ridge regression.
 
-    A row without ratings gets zeros, or, where it has no penalty either, what it has now.
+    A row without ratings gets zeros, or, where it has no penalty either, what it has now. With ``all_pairs`` every
+    partner counts, each as sure as it is, and all of them are looked at (Eq. 42).
 
     Raises:
         ConfigError, IndexError: as `row_block`.
@@ -97,6 +110,14 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
     at, others, fixed = _ratings_of(params, side, row, batch)
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
     ridge = len(batch) * config.reg * w
+    if config.loss == "all_pairs":
+        rows, partners = (batch.items, params.Q) if side == "user" else (batch.users, params.P)
+        sure, chosen = np.ones(len(partners)), np.zeros(len(partners))
+        sure[rows[at]] += config.loss_scale * batch.values[at]
+        chosen[rows[at]] = 1
+        matrix = (partners.T * sure) @ partners + ridge * np.eye(partners.shape[1])
+        every: Array = np.linalg.lstsq(matrix, partners.T @ (sure * chosen))[0]
+        return every
     if not len(at) and not ridge:
         here: Array = extended(params, side, own=True)[row]
         return here
@@ -130,6 +151,11 @@ def max_lr(curvature: float, config: Config) -> float:
     if config.momentum_form == "ema":
         return bound / (1 - beta)
     return bound / (1 + 2 * beta) if config.momentum_form == "nesterov" else bound
+
+
+def _of_pairs(config: Config) -> None:
+    if config.loss in DRAWN:
+        raise ConfigError(f"loss is {config.loss!r}, of which this block is not known; use `hessian_vector`")
 
 
 def _ratings_of(params: Params, side: Side, row: int, batch: Batch) -> tuple[Array, Array, Array]:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mf_numpy import adaptive, curvature, gradients, losses, optim
+from mf_numpy import adaptive, curvature, gradients, losses, model, optim
+from mf_numpy.batch import full_batch
 from mf_numpy.check import Case, Check, cases
 from mf_numpy.config import Config
 from mf_numpy.model import Tensors
 from mf_numpy.objective import objective
-from mf_numpy.properties import FORMS, STENCIL, Ways, Worst, moved, quartic_slope
+from mf_numpy.properties import FORMS, STENCIL, Ways, Worst, moved, problem, quartic_slope
 from mf_numpy.ratings import Array
 
 
@@ -91,13 +92,41 @@ def _squared_cases() -> list[tuple[Case, Tensors]]:
 
 
 def derivatives_of_losses(ways: Ways) -> list[Check]:
-    """E and the curvature are the complex-step derivatives of ℓ and E, whatever the loss (Eq. 3, 17)."""
+    """E and the curvature are the complex-step derivatives of ℓ and E, whatever the loss (Eq. 3, 17, 39, 40, 43)."""
     worst = Worst(1e-13)
-    error = np.array([-7.0, -1.5, -1e-9, 0.0, 0.3, 1.5, 40.0])
+    # Errors of all sizes, and one alone beside which the others would be nothing.
+    points = np.array([-7.0, -1.5, -1e-9, 0.0, 0.3, 1.5]), np.array([40.0]), np.array([-40.0])
     for name, loss in losses.LOSSES.items():
-        for delta in (0.5, 2.0):
-            for what, of, by in (("E", loss.value, loss.residual), ("curvature", loss.residual, loss.curvature)):
-                worst.see(name, what, by(error, delta), np.imag(of(error + 1e-30j, delta)) / 1e-30, f"δ = {delta:g}")
+        for r in (0.0, 1.0):
+            for delta in (0.5, 2.0):
+                for what, of, by in (("E", loss.value, loss.residual), ("curvature", loss.residual, loss.curvature)):
+                    for at in points:
+                        slope = np.imag(of(at + 1e-30j, np.full(len(at), r), delta)) / 1e-30
+                        mine = by(at, np.full(len(at), r), delta)
+                        worst.see(name, what, mine, slope, f"r̂ = {at[0]:g}, r = {r:g}, δ = {delta:g}")
+    return worst.checks()
+
+
+def residuals_of_the_mean(ways: Ways) -> list[Check]:
+    """Where nothing but μ predicts, E adds up to 0 over the training ratings (Eq. 41)."""
+    worst = Worst(1e-13)
+    for loss in ("squared", "logistic", "poisson"):
+        ratings, _, config = problem(22, loss=loss, init_scale=0.0)
+        batch = full_batch(ratings, config)
+        start = model.start(ratings, config)
+        e = losses.residual(model.predict(start, batch.users, batch.items), batch.values, config)
+        worst.see(loss, "Σ E", e.sum() / np.abs(e).sum(), 0.0, "all ratings")
+    return worst.checks()
+
+
+def means_of_losses(ways: Ways) -> list[Check]:
+    """What is predicted for a mean lets expect that mean, whatever the loss (Eq. 41)."""
+    worst = Worst(1e-13)
+    for name in ("squared", "pseudo_huber", "logistic", "poisson"):
+        config = Config(loss=name)
+        for mean in (0.03, 0.5, 0.98):
+            at = losses.prediction_of(mean, config)
+            worst.see(name, "mean of the link", losses.mean_of(np.array([at]), config), np.array([mean]), f"{mean:g}")
     return worst.checks()
 
 

@@ -135,7 +135,7 @@ def start(train: Ratings, design: Design, config: Config) -> Params:
     w, z = (model.draw(rng, (k, config.n_factors), config, train.mean).astype(dtype) for k in (f, g))
     if config.model == "plain":
         return Params(w, z)
-    return Params(w, z, np.zeros(f, dtype), np.zeros(g, dtype), mu=train.mean)
+    return Params(w, z, np.zeros(f, dtype), np.zeros(g, dtype), mu=losses.prediction_of(train.mean, config))
 
 
 def rows(theta: Params, design: Design) -> Params:

@@ -169,7 +169,7 @@ def length_of_rated(ways: Ways) -> list[Check]:
 def newcomer_at_rest(ways: Ways) -> list[Check]:
     """The row found for a newcomer has no gradient in the whole table's J, whatever loss and penalty (Eq. 37)."""
     worst = Worst(1e-9)
-    for label, params, batch, config in _newcomers(("squared", "pseudo_huber")):
+    for label, params, batch, config in _newcomers(("squared", "pseudo_huber", "logistic", "poisson")):
         moved = _settled(params, batch, config)
         slope, before = (gradients.gradient(at, batch, config).gradient for at in (moved, params))
         for key in slope.keys() & {"P", "b"}:
@@ -272,6 +272,7 @@ def problems() -> Iterator[tuple[str, Params, Batch, Design, Config]]:
         ("biased", "per_rating", "squared"),
         ("biased", "total", "pseudo_huber"),
         ("plain", "per_rating", "pseudo_huber"),
+        ("biased", "per_rating", "logistic"),
     ):
         ratings, _, config = problem(41, model=kind, penalty=penalty, loss=loss)
         design = design_for(ratings)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from mf_numpy import design as by_hand
 from mf_numpy import kernels, loops
 from mf_numpy.batch import Batch, full_batch, in_parts, mini_batches
-from mf_numpy.config import Config
+from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import Backend, Engine, NumpyEngine, State
 from mf_numpy.errors import ConfigError, choose
@@ -104,8 +104,11 @@ def design_engine(design: Design, config: Config, backend: Backend = "numba") ->
     """The engine of the configured solver.
 
     Raises:
-        ConfigError: a solver that has no steps for features, no such backend, or settings that its steps cannot have.
+        ConfigError: a solver that has no steps for features, a loss that ranks, no such backend, or settings that its
+            steps cannot have.
     """
+    if config.loss in RANKING:
+        raise ConfigError(f"loss is {config.loss!r} with a design; leave the design out, or use loss='logistic'")
     choose("backend", backend, get_args(Backend))
     engines: dict[str, Callable[[], Engine[Any]]] = {
         "gd": lambda: DesignEngine(design, backend),

@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mf_numpy import losses
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.curvature import extended
 from mf_numpy.errors import ConfigError, DataError, choose
 from mf_numpy.model import Params
@@ -41,7 +41,7 @@ class Newcomer:
         factors: (K,).
         bias: in rating units; 0 in the plain model.
         rated: (R,) indices of the other side whose ratings it was found from.
-        surprises: (R,) each rating less what was predicted without any, in rating units.
+        surprises: (R,) each rating less what was expected without any, in rating units.
     """
 
     which: Which
@@ -50,14 +50,15 @@ class Newcomer:
     rated: Array
     surprises: Array
     _normal: Array | None
+    _config: Config
     _params: Params
     _catalogue: Catalogue
 
     def predict(self, others: Iterable[Any]) -> Array:
-        """Predicted ratings (B,) with items, or of users, given by raw id; an unknown one counts as the average one."""
+        """Ratings to expect (B,) with items, or of users, given by raw id; an unknown one counts as the average one."""
         at = self._ids.encode(others)
         scores = np.append(self._scores(), self._base() + self.bias)
-        return np.asarray(scores[at])
+        return losses.mean_of(np.asarray(scores[at]), self._config)
 
     def recommend(self, n: int = 10) -> pd.DataFrame:
         """The `n` best that it has no rating with: ``item`` (or ``user``), ``title`` where known, ``predicted``.
@@ -70,7 +71,7 @@ class Newcomer:
         scores[self.rated] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n]
         best = best[np.isfinite(scores[best])]
-        return self._table(best, {"predicted": scores[best]})
+        return self._table(best, {"predicted": losses.mean_of(scores[best], self._config)})
 
     def why(self, other: Any) -> pd.DataFrame:
         """What each of the newcomer's ratings adds to the prediction with `other`, the largest part first (Eq. 38).
@@ -131,14 +132,20 @@ def fold_in(
 
     Raises:
         ConfigError: another prior, or a model of draws, which has no single table of rows to hold.
-        DataError: an unknown id, a rating that is not finite, or features where there is no design, or none where there
-            is one; rows that are no prior, see `mf_numpy.prior.prior_of`.
+        DataError: an unknown id, a rating that is not finite or that the loss is not made for, a model of a loss whose
+            lists are drawn, or features where there is no design, or none where there is one; rows that are no prior,
+            see `mf_numpy.prior.prior_of`.
     """
     choose("prior", prior, get_args(PriorName))
     if result.config.solver == "gibbs":
         raise ConfigError(
             "the model is a mean over draws, whose rows stand for no single J; fit again with the newcomer's ratings, "
             "or with solver='als'"
+        )
+    if result.config.loss in DRAWN:
+        raise DataError(
+            f"the model's loss is {result.config.loss!r}, whose lists are drawn, so that no row is the minimiser; fit "
+            "with another loss, or with the newcomer's ratings"
         )
     params, catalogue = result.params, result.catalogue
     ids = catalogue.item_ids if which == "user" else catalogue.user_ids
@@ -150,6 +157,7 @@ def fold_in(
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))
         raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
+    losses.check_each(values, result.config)
     _, bias = _others(params, which)
     others = extended(params, _other(which)).astype(np.float64)
     made = _of_features(result, which, features)
@@ -163,12 +171,13 @@ def fold_in(
         normal = np.linalg.pinv(known.covariance(others[at]) / known.variance, hermitian=True)
     else:
         ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
-        row = made + minimiser(others[at], values, base, ridge, result.config)
+        row = made + minimiser(others[at], values, base, ridge, result.config, everything(others, result.config))
         if result.config.loss == "squared":
             normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
     k = params.shape[2]
     factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if bias is not None else 0.0
-    return Newcomer(which, factors, own_bias, at, values - base, normal, params, catalogue)
+    surprises = values - losses.mean_of(base, result.config)
+    return Newcomer(which, factors, own_bias, at, surprises, normal, result.config, params, catalogue)
 
 
 def price(n_ratings: int, n_own: int, config: Config) -> float:
@@ -176,8 +185,15 @@ def price(n_ratings: int, n_own: int, config: Config) -> float:
     return config.reg * (n_ratings if config.penalty == "total" else n_own)  # Eq. 8
 
 
-def minimiser(others: Array, values: Array, base: Array, ridge: float, config: Config) -> Array:
-    """The δ (D,) that minimises Σ ℓ(r, base + q̃·δ) + ν|δ|², by Newton's steps (Eq. 37); 0 without ratings.
+def everything(others: Array, config: Config) -> Array | None:
+    """Σ q̃ q̃ᵀ over all of the other side (D, D), where J has r̂² of all pairs (Eq. 44); else None."""
+    return others.T @ others if config.loss == "all_pairs" else None
+
+
+def minimiser(
+    others: Array, values: Array, base: Array, ridge: float, config: Config, gram: Array | None = None
+) -> Array:
+    """The δ (D,) that minimises Σ ℓ(r, base + q̃·δ) + ν|δ|² + δᵀGδ, by Newton's steps (Eq. 37); 0 without ratings.
 
     For the squared loss the first step is Eq. 26. The loss is convex, so a step that goes too far is halved.
 
@@ -185,20 +201,24 @@ def minimiser(others: Array, values: Array, base: Array, ridge: float, config: C
         others: (R, D), q̃ of each rating.
         base: (R,), what is predicted with δ = 0.
         ridge: ν.
+        gram: G (D, D), 0 if None.
     """
     delta = np.zeros(others.shape[1])
     if not len(values):
         return delta
+    pulls = np.zeros((len(delta), len(delta))) if gram is None else gram
 
     def cost(at: Array) -> float:
         predicted = base + others @ at
-        return float(losses.value(predicted, values, config).sum() + ridge * (at @ at))
+        return float(losses.value(predicted, values, config).sum() + ridge * (at @ at) + at @ pulls @ at)
 
     here = cost(delta)
     for _ in range(MOST_STEPS):
         predicted = base + others @ delta
         slope = others.T @ losses.residual(predicted, values, config) + 2 * ridge * delta
+        slope += 2 * pulls @ delta
         bend = (others.T * losses.curvature(predicted, values, config)) @ others + 2 * ridge * np.eye(len(delta))
+        bend += 2 * pulls
         step = np.linalg.lstsq(bend, slope)[0]  # Eq. 37
         length = 1.0
         while (ahead := cost(delta - length * step)) > here and length > 1e-9:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from mf_numpy import losses
 from mf_numpy.batch import Batch
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.model import Params, Tensors, predict
-from mf_numpy.objective import Evaluation, penalty, penalty_weights, total
+from mf_numpy.objective import Evaluation, background, background_pull, penalty, penalty_weights, total
 
 
 def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
@@ -19,7 +19,7 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     """
     predicted = predict(params, batch.users, batch.items)
     loss = total(losses.value(predicted, batch.values, config))
-    squared_error = total((predicted - batch.values) ** 2)
+    squared_error = total(losses.squared_errors(predicted, batch.values, config))
     e = batch.sparse(losses.residual(predicted, batch.values, config))  # Eq. 3
 
     share = 1 / len(batch)
@@ -32,7 +32,12 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     if params.b is not None and params.c is not None:
         grads["b"] = e.sum(axis=1) * share + reg * w_u * params.b  # Eq. 6
         grads["c"] = e.sum(axis=0) * share + reg * w_i * params.c  # Eq. 6
-    j = loss / len(batch) + penalty(params, batch, config)
+        if config.loss in DRAWN:
+            # b_u is in every score of a list and cancels; the rounding that is left would be a step of Adam.
+            grads["b"] = reg * w_u * params.b
+    for name, pull in background_pull(params, config).items():
+        grads[name] += share * pull  # Eq. 44
+    j = (loss + background(params, config)) / len(batch) + penalty(params, batch, config)
     return Evaluation(j, squared_error, grads)
 
 

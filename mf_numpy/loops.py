@@ -1,4 +1,4 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30 and 33 to 35 in plain Python, a number at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 39 to 46, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -13,41 +13,96 @@ import scipy.sparse as sp
 
 from mf_numpy.adaptive import BETA1, BETA2, EPS, FLOOR
 from mf_numpy.batch import Batch
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.design import Design
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.optim import Memory
 from mf_numpy.ratings import Array
 
+_LARGEST_EXPONENT = math.log(np.finfo(np.float64).max)
 
-def errors(params: Params, batch: Batch) -> Array:
-    """r̂ - r at each observed pair (Eq. 1), (B,) in rating units."""
+
+def predictions(params: Params, batch: Batch) -> Array:
+    """r̂ at each pair of the batch (Eq. 1)."""
     _, _, n_factors = params.shape
-    out = np.empty(len(batch))
-    for k in range(len(batch)):
+    out = np.empty(len(batch.users))
+    for k in range(len(out)):
         u, i = int(batch.users[k]), int(batch.items[k])
         predicted = params.mu
         if params.b is not None and params.c is not None:
             predicted += float(params.b[u]) + float(params.c[i])
         for f in range(n_factors):
             predicted += float(params.P[u, f]) * float(params.Q[i, f])  # Eq. 1
-        out[k] = predicted - float(batch.values[k])
+        out[k] = predicted
     return out
 
 
-def loss_and_residual(error: float, config: Config) -> tuple[float, float]:
-    """ℓ (Eq. 2) and E = ∂ℓ/∂r̂ (Eq. 3) of one rating."""
+def loss_and_residual(predicted: float, value: float, config: Config) -> tuple[float, float, float]:
+    """ℓ (Eq. 2) and E = ∂ℓ/∂r̂ (Eq. 3) of one rating, and the error E[r] - r (Eq. 41)."""
+    if config.loss == "all_pairs":
+        error, sure = predicted - 1.0, config.loss_scale * value
+        return sure * error**2 + 1.0 - 2.0 * predicted, 2.0 * sure * error - 2.0, error  # Eq. 43
+    if config.loss == "logistic":
+        sign = 1.0 - 2.0 * value
+        cost, share = behind(sign * predicted)
+        return cost, sign * share, sign * share  # Eq. 39
+    if config.loss == "poisson":
+        rate = math.exp(predicted) if predicted < _LARGEST_EXPONENT else math.inf
+        return rate - value * predicted, rate - value, rate - value  # Eq. 40
+    error = predicted - value
     if config.loss == "squared":
-        return error**2, 2.0 * error  # Eq. 3
+        return error**2, 2.0 * error, error  # Eq. 3
     delta = config.loss_scale
     root = math.sqrt(1.0 + (error / delta) ** 2)
-    return 2.0 * error**2 / (1.0 + root), 2.0 * error / root  # Eq. 17
+    return 2.0 * error**2 / (1.0 + root), 2.0 * error / root, error  # Eq. 17
+
+
+def behind(x: float) -> tuple[float, float]:
+    """log(1 + eˣ) and its derivative, σ(x): what it costs to be behind by x."""
+    small = math.exp(-abs(x))
+    return max(x, 0.0) + math.log1p(small), (1.0 if x > 0 else small) / (1.0 + small)
+
+
+def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[float, list[float], float]:
+    """ℓ of one list, the chosen item first, its E (Eq. 45, 46), and what the chosen item's probability lacks to 1."""
+    n_drawn = len(scores) - 1
+    if config.loss == "bpr":
+        loss, e = 0.0, [0.0] * len(scores)
+        for k in range(1, len(scores)):
+            cost, share = behind(scores[k] - scores[0])
+            loss += cost / n_drawn  # Eq. 45
+            e[0] -= share / n_drawn  # Eq. 45
+            e[k] = share / n_drawn  # Eq. 45
+        return loss, e, e[0]
+    z = [score - offset for score, offset in zip(scores, offsets, strict=True)]
+    powers = [math.exp(x - max(z)) for x in z]
+    shares = [power / sum(powers) for power in powers]
+    # What the chosen item lacks is what the others have.
+    lacks = sum(shares[1:])
+    return max(z) + math.log(sum(powers)) - z[0], [-lacks, *shares[1:]], lacks  # Eq. 46
+
+
+def costs(predicted: Array, batch: Batch, config: Config) -> tuple[float, list[float], float]:
+    """Σ ℓ over the ratings or lists of a batch, E of each pair, and Σ of squared errors."""
+    losses = squared_error = 0.0
+    residuals: list[float] = []
+    for begin in range(0, len(predicted), batch.per_list):
+        scores, values = (x[begin : begin + batch.per_list].tolist() for x in (predicted, batch.values))
+        if config.loss in DRAWN:
+            loss, e, error = of_list(scores, values, config)
+        else:
+            loss, one, error = loss_and_residual(scores[0], values[0], config)
+            e = [one]
+        losses += loss
+        residuals += e
+        squared_error += error**2
+    return losses, residuals, squared_error
 
 
 def residuals(params: Params, batch: Batch, config: Config) -> Array:
-    """E at each observed pair (Eq. 3), (B,)."""
-    return np.array([loss_and_residual(float(error), config)[1] for error in errors(params, batch)])
+    """E at each pair of the batch (Eq. 3), (B,)."""
+    return np.array(costs(predictions(params, batch), batch, config)[1])
 
 
 def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
@@ -57,22 +112,21 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     d_p, d_q = np.zeros((m, n_factors)), np.zeros((n, n_factors))
     d_b, d_c = np.zeros(m), np.zeros(n)
 
-    losses = squared_error = 0.0
-    for k, error in enumerate(errors(params, batch)):
+    losses, of_pairs, squared_error = costs(predictions(params, batch), batch, config)
+    for k, e in enumerate(of_pairs):
         u, i = int(batch.users[k]), int(batch.items[k])
-        loss, e = loss_and_residual(float(error), config)
-        losses += loss
-        squared_error += float(error) ** 2
         for f in range(n_factors):
             d_p[u, f] += share * e * float(params.Q[i, f])  # Eq. 4
             d_q[i, f] += share * e * float(params.P[u, f])  # Eq. 4
-        d_b[u] += share * e
+        # In a list b_u cancels.
+        d_b[u] += share * e if config.loss not in DRAWN else 0.0
         d_c[i] += share * e
+    if config.loss == "all_pairs":
+        losses += unobserved(params, d_p, d_q, share)
 
     norms = 0.0
-    sides = ((params.P, params.b, d_p, d_b, batch.users), (params.Q, params.c, d_q, d_c, batch.items))
-    for factors, bias, d_factors, d_bias, index in sides:
-        counts = np.bincount(index, minlength=len(factors))
+    sides = ((params.P, params.b, d_p, d_b, batch.user_counts), (params.Q, params.c, d_q, d_c, batch.item_counts))
+    for factors, bias, d_factors, d_bias, counts in sides:
         for row in range(len(factors)):
             weight = 1.0 if config.penalty == "total" else float(counts[row]) * share
             for f in range(n_factors):
@@ -85,6 +139,20 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     grads = {"P": d_p, "Q": d_q} if params.b is None else {"P": d_p, "Q": d_q, "b": d_b, "c": d_c}
     cast = {name: g.astype(params.P.dtype) for name, g in grads.items()}
     return Evaluation(share * losses + config.reg * norms, squared_error, cast)
+
+
+def unobserved(params: Params, d_p: Array, d_q: Array, share: float) -> float:
+    """Σ r̂² over all m·n pairs, one after the other (Eq. 42); its gradient is added to d_p (m, K) and d_q (n, K)."""
+    m, n, n_factors = params.shape
+    total = 0.0
+    for u in range(m):
+        for i in range(n):
+            predicted = sum(float(params.P[u, f]) * float(params.Q[i, f]) for f in range(n_factors))
+            total += predicted**2  # Eq. 42
+            for f in range(n_factors):
+                d_p[u, f] += share * 2.0 * predicted * float(params.Q[i, f])
+                d_q[i, f] += share * 2.0 * predicted * float(params.P[u, f])
+    return total
 
 
 def gradient_of_features(theta: Params, batch: Batch, design: Design, config: Config) -> Evaluation:
@@ -102,8 +170,7 @@ def gradient_of_features(theta: Params, batch: Batch, design: Design, config: Co
         if theta.b is not None and theta.c is not None:
             predicted += sum(x * float(theta.b[a]) for a, x in of_user)  # Eq. 33
             predicted += sum(y * float(theta.c[a]) for a, y in of_item)  # Eq. 33
-        error = predicted - float(batch.values[k])
-        loss, e = loss_and_residual(error, config)
+        loss, e, error = loss_and_residual(predicted, float(batch.values[k]), config)
         losses += loss
         squared_error += error**2
         for factors, bias, features, other in (("P", "b", of_user, q), ("Q", "c", of_item, p)):

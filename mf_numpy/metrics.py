@@ -13,6 +13,8 @@ from mf_numpy.ratings import Array
 from mf_numpy.split import Holdout
 
 Predictor = Callable[[Params, Array, Array], Array]
+MeanOf = Callable[[Array], Array]
+"""What rating a prediction lets expect, as `mf_numpy.losses.mean_of`."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,21 @@ class Scores:
     mae_all: float
 
 
-def score(params: Params, holdout: Holdout, mean: float, predict: Predictor = model.predict) -> Scores:
-    """Score `params` on held-out pairs; `mean` (the training mean) stands in for what a cold pair lacks."""
+def score(
+    params: Params,
+    holdout: Holdout,
+    mean: float,
+    predict: Predictor = model.predict,
+    mean_of: MeanOf = lambda predicted: predicted,
+) -> Scores:
+    """Score `params` on held-out pairs.
+
+    Args:
+        mean: what is predicted of a pair of which nothing is known: the training mean where r̂ is a rating.
+        mean_of: makes ratings of predictions where they are none.
+    """
     predicted, known = predict_known_and_cold(params, holdout.users, holdout.items, mean, predict)
-    return score_predictions(predicted, holdout.values, known)
+    return score_predictions(mean_of(predicted), holdout.values, known)
 
 
 def score_predictions(predicted: Array, values: Array, known: Array) -> Scores:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Inexact, Integer
 
+from mf_numpy import losses
 from mf_numpy.config import Config
 from mf_numpy.errors import DataError
 from mf_numpy.ratings import Array, Ratings
@@ -31,7 +32,8 @@ class Params:
         Q: (n, K) item factors.
         b: (m,) user biases in rating units, or None.
         c: (n,) item biases in rating units, or None.
-        mu: training mean in rating units, frozen; 0 in the plain model.
+        mu: training mean in rating units, or what predicts it where the loss has another scale (Eq. 41), frozen; 0 in
+            the plain model.
 
     Raises:
         DataError: biases on one side only.
@@ -99,7 +101,7 @@ def start(train: Ratings, config: Config) -> Params:
     if config.model == "plain":
         return Params(p.astype(dtype), q.astype(dtype))
     b, c = np.zeros(train.n_users, dtype), np.zeros(train.n_items, dtype)
-    return Params(p.astype(dtype), q.astype(dtype), b, c, mu=train.mean)
+    return Params(p.astype(dtype), q.astype(dtype), b, c, mu=losses.prediction_of(train.mean, config))
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:

@@ -41,7 +41,23 @@ def norms(params: Params, w_u: Array, w_i: Array) -> Any:
 def objective(params: Params, batch: Batch, config: Config) -> Any:
     """J (Eq. 2) over the batch: a float, or complex for complex parameters, which a complex step differentiates."""
     loss = losses.value(predict(params, batch.users, batch.items), batch.values, config)
-    return total(loss) / len(batch) + penalty(params, batch, config)  # Eq. 2
+    data = total(loss) + background(params, config)
+    return data / len(batch) + penalty(params, batch, config)  # Eq. 2
+
+
+def background(params: Params, config: Config) -> Any:
+    """Σ r̂² over all m·n pairs where the loss has it, else 0: ⟨PᵀP, QᵀQ⟩ (Eq. 43), with nothing of their number."""
+    if config.loss != "all_pairs":
+        return 0.0
+    return total((params.P.T @ params.P) * (params.Q.T @ params.Q))  # Eq. 43
+
+
+def background_pull(params: Params, config: Config) -> Tensors:
+    """Its gradient: 2 P QᵀQ (m, K) and 2 Q PᵀP (n, K) (Eq. 44), or nothing."""
+    if config.loss != "all_pairs":
+        return {}
+    p, q = params.P, params.Q
+    return {"P": 2 * p @ (q.T @ q), "Q": 2 * q @ (p.T @ p)}  # Eq. 44
 
 
 def total(values: Array) -> Any:
@@ -56,7 +72,8 @@ class Evaluation:
 
     Attributes:
         objective: J of Eq. 2 over the batch.
-        squared_error: Σ (r̂ - r)² over the batch whatever the loss, so that an RMSE can be summed over batches.
+        squared_error: Σ (E[r] - r)² over the batch whatever the loss (Eq. 41), so that an RMSE can be summed over
+            batches.
         gradient: ∂J by parameter name, each in its parameter's shape.
     """
 

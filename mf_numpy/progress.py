@@ -26,13 +26,17 @@ class Progress:
         n_epochs: the epoch at which the fit ends if nothing stops it.
         first: epochs done before, by the fit that is resumed.
         waiting: what to say until the first epoch is done.
+        rmse: whether the training RMSE says anything, which it does not of a loss that ranks.
     """
 
-    def __init__(self, console: Console, n_epochs: int, *, first: int = 0, waiting: str = "first epoch …") -> None:
+    def __init__(
+        self, console: Console, n_epochs: int, *, first: int = 0, waiting: str = "first epoch …", rmse: bool = True
+    ) -> None:
         self.console = console
         self.n_epochs = n_epochs
         self.first = first
         self.waiting = waiting
+        self.rmse = rmse
         self.last: EpochRecord | None = None
         self.printed = first
         self.every = max(1, -(-(n_epochs - first) // _PLAIN_LINES))
@@ -74,8 +78,9 @@ class Progress:
         parts = [
             f"epoch {record.epoch:>{len(str(self.n_epochs))}}/{self.n_epochs}",
             f"objective {decimals(record.objective)}",
-            f"train RMSE {decimals(record.train_rmse)}",
         ]
+        if self.rmse:
+            parts.append(f"train RMSE {decimals(record.train_rmse)}")
         if self.valid_rmse is not None:
             parts.append(f"valid RMSE {decimals(self.valid_rmse)}")
         parts.append(_pace(statistics.median(self.recent)))

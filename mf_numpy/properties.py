@@ -104,7 +104,7 @@ def problem(
     given: dict[str, Any] = {"n_factors": 3, "reg": 0.07, "dtype": "float64", "init_scale": 0.8}
     config = Config(**given | settings)
     users, items = rng.integers(0, m - 1, size), rng.integers(0, n - 1, size)
-    ratings = Ratings.of_indices(users, items, rng.integers(1, 11, size), m=m, n=n)
+    ratings = check.suited(Ratings.of_indices(users, items, rng.integers(1, 11, size), m=m, n=n), config)
     params = model.start(ratings, config)
     if params.b is not None:
         params = replace(params, b=rng.normal(size=m), c=rng.normal(size=n))
@@ -307,8 +307,9 @@ def batch_average(ways: Ways) -> list[Check]:
 def trajectories(ways: Ways) -> list[Check]:
     """Loss, E, gradients, velocities and parameters are those of the loops at each of 20 steps; η halves midway."""
     worst = Worst(TRAJECTORY_TOLERANCE)
-    ratings, _, _ = problem(1, m=6, n=5, size=25)
+    numbers, _, _ = problem(1, m=6, n=5, size=25)
     for label, config in check.trajectory_configs():
+        ratings = check.suited(numbers, config)
         config = replace(config, n_epochs=20, lr_schedule=((11, 0.5),))
         gold = list(check.trajectory(NumpyEngine("loops"), check.ENGINES["loops"][1], ratings, config))
         for name, way in ways.items():

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import asking, fold_in, ranking, recommend, similar, uncertainty
-from mf_numpy.config import Config
+from mf_numpy import asking, fold_in, losses, ranking, recommend, similar, uncertainty
+from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import DataError
@@ -32,8 +32,9 @@ class EpochRecord:
         epoch: 1, 2, ...
         objective: J (Eq. 2) as the epoch's gradient saw it: before its update, or the mean over its mini-batches.
             Of ``gibbs`` it is the first term, the mean square.
-        train_rmse: RMSE over the training ratings in that same pass, in rating units.
-        valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated.
+        train_rmse: RMSE over the training ratings in that same pass, in rating units; of a loss with a link that of the
+            means of Eq. 41, of ``all_pairs`` that of r̂ to 1, and of a list that of the chosen item's probability to 1.
+        valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated, or where the loss ranks.
         lr: η of the epoch.
         seconds: wall time of the epoch's steps, without evaluation.
     """
@@ -124,6 +125,9 @@ class FitResult:
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
+        Where r̂ is no rating they are what it lets expect (Eq. 41): the probability of a 1, or the mean count; of a loss
+        that ranks they are its scores.
+
         Args:
             clip: move predictions outside the rating scale to its ends.
 
@@ -132,7 +136,8 @@ class FitResult:
             ValueError: sequences of different lengths, or `clip` without a known scale.
         """
         u, i = self._encode(users, items)
-        values, _ = predict_known_and_cold(self.params, u, i, self.catalogue.mean)
+        predicted, _ = predict_known_and_cold(self.params, u, i, self._nothing_known)
+        values = self._mean_of(predicted)
         if clip:
             if self.catalogue.scale is None:
                 raise ValueError(
@@ -174,12 +179,12 @@ class FitResult:
         without: Iterable[Any] | None = None,
         diversity: float = 0.0,
     ) -> pd.DataFrame:
-        """The `n` unrated items with the highest prediction for one user; see `mf_numpy.recommend`.
+        """The `n` unrated items that `predict` has highest for one user; see `mf_numpy.recommend`.
 
         `items` are the only ones to rank and `without` those to leave out, as raw ids or masks; with `diversity` in
         [0, 1) the items of the list differ more, see `mf_numpy.diversity`.
         """
-        return recommend.recommend(
+        best = recommend.recommend(
             self.params,
             self.catalogue,
             user,
@@ -189,6 +194,7 @@ class FitResult:
             without=without,
             diversity=diversity,
         )
+        return best.assign(predicted=self._mean_of(best["predicted"].to_numpy()))
 
     def similar_items(self, item: Any, n: int = 10, *, measure: similar.Measure = "cosine") -> pd.DataFrame:
         """The `n` items whose factors are most like those of one item; see `mf_numpy.similar`."""
@@ -231,8 +237,22 @@ class FitResult:
         return asking.suggest(self, "user", n, rated=rated, among=items, without=without, sure=sure)
 
     def score(self, holdout: Holdout) -> Scores:
-        """Errors on pairs encoded with this model's ids."""
-        return score(self.params, holdout, self.catalogue.mean)
+        """Errors of what `predict` gives, on pairs encoded with this model's ids.
+
+        Raises:
+            DataError: a model of a loss that ranks, whose predictions are no ratings.
+        """
+        if self.config.loss in RANKING:
+            raise DataError(f"loss {self.config.loss!r} ranks and predicts no ratings; use score_ranking")
+        return score(self.params, holdout, self._nothing_known, mean_of=self._mean_of)
+
+    @property
+    def _nothing_known(self) -> float:
+        """r̂ of a pair of which nothing is known."""
+        return losses.prediction_of(self.catalogue.mean, self.config)
+
+    def _mean_of(self, predicted: Array) -> Array:
+        return losses.mean_of(predicted, self.config)
 
     def score_ranking(
         self,
@@ -244,14 +264,18 @@ class FitResult:
     ) -> ranking.RankingScores:
         """How well all unrated items are ranked, on pairs encoded with this model's ids; see `mf_numpy.ranking`.
 
-        An item held out with a rating of at least `threshold`, the training mean if None, is relevant.
+        An item held out with a rating of at least `threshold` is relevant; if None, that is the training mean, and
+        every item with a model of a loss that ranks.
         """
+        if threshold is None:
+            ranks = self.config.loss in RANKING and len(holdout)
+            threshold = float(holdout.values.min()) if ranks else self.catalogue.mean
         return ranking.score_ranking(
             lambda users: recommend.score_all(self.params, users),
             holdout,
             self.catalogue.seen,
             len(self.catalogue.item_ids),
-            threshold=self.catalogue.mean if threshold is None else threshold,
+            threshold=threshold,
             k=k,
             gain=gain,
         )

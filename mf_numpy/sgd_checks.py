@@ -92,7 +92,11 @@ def _problems(
 ) -> Iterator[tuple[str, Ratings, Params, Config]]:
     """`problem` for both models, penalties and losses, and every rule; with rows and columns without a rating."""
     for rule, given in rules.items():
-        for kind, penalty, loss in (("plain", "total", "squared"), ("biased", "per_rating", "pseudo_huber")):
+        for kind, penalty, loss in (
+            ("plain", "total", "squared"),
+            ("biased", "per_rating", "pseudo_huber"),
+            ("biased", "total", "logistic"),
+        ):
             about: dict[str, Any] = {"model": kind, "penalty": penalty, "loss": loss, "reg": 0.01, "solver": "sgd"}
             yield f"{rule}, {kind}, {penalty}", *problem(3, size=60, **about | given | settings)
 

@@ -23,6 +23,7 @@ _SOLVERS: dict[str, dict[str, Any]] = {
     "als, 2 steps": {"solver": "als", "cg_steps": 2},
     "cd": {"solver": "cd"},
     "cd, twice": {"solver": "cd", "inner_sweeps": 2},
+    "als, all pairs": {"solver": "als", "loss": "all_pairs", "loss_scale": 0.4, "model": "plain"},
 }
 _BACKENDS: tuple[Backend, ...] = ("numba", "loops")
 
@@ -39,7 +40,7 @@ def sweeps_in_loops(ways: Ways) -> list[Check]:
 def slope_after_a_sweep(ways: Ways) -> list[Check]:
     """What moved last has no slope: of als the items' rows (Eq. 26), of cd the items' last factor (Eq. 31)."""
     worst = Worst(1e-9)
-    exact = {name: _SOLVERS[name] for name in ("als", "cd", "cd, twice")}
+    exact = {name: _SOLVERS[name] for name in ("als", "cd", "cd, twice", "als, all pairs")}
     # As many steps as there are numbers in a row (Eq. 32).
     exact["als, all steps"] = {"solver": "als", "cg_steps": 4}
     for label, ratings, params, config in _problems(exact):

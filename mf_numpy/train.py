@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mf_numpy import model
+from mf_numpy import losses, model
 from mf_numpy.batch import Batch
-from mf_numpy.config import STEPS_OF_THEIR_OWN, Config
+from mf_numpy.config import RANKING, STEPS_OF_THEIR_OWN, Config
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import Backend, Describing, Engine, SelfEnding, State
@@ -57,7 +58,8 @@ def fit(
     """Minimise Eq. 2 over the training ratings with hand-written gradients.
 
     Args:
-        valid: pairs scored every ``config.eval_every`` epochs; needed by ``config.patience``.
+        valid: pairs scored every ``config.eval_every`` epochs; needed by ``config.patience``. Not with a loss that
+            ranks, which has no RMSE; `FitResult.score_ranking` scores it.
         callback: called after every epoch with its `EpochRecord`; True stops the fit.
         backend: ``numba`` (fast), ``numpy`` (SciPy sparse products) or ``loops`` (plain Python).
         design: what users and items are made of (Eq. 33); without one each is a thing of its own.
@@ -68,7 +70,7 @@ def fit(
 
     Raises:
         ConfigError: ``patience`` without `valid`, a `resume` that does not fit, or a solver that takes no design.
-        DataError: no ratings, or a design of other users or items.
+        DataError: no ratings, ratings that the loss is not made for, or a design of other users or items.
     """
     config = config or Config()
     engine = engine_for(config, backend) if design is None else design_engine(design, config, backend)
@@ -117,8 +119,12 @@ def run(
             ended = engine.export(state)
             if chain is not None:
                 chain.see(ended.params, record.epoch, engine.predict)
-            if valid is not None and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs):
-                rmse = _valid_rmse(engine, _rows(engine, ended), valid, train.mean, chain)
+            if (
+                valid is not None
+                and config.loss not in RANKING
+                and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs)
+            ):
+                rmse = _valid_rmse(engine, _rows(engine, ended), valid, train.mean, config, chain)
                 record = replace(record, valid_rmse=rmse)
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", diverged(record, good.epoch, config)
@@ -143,7 +149,7 @@ def run(
         if isinstance(engine, SelfEnding):
             engine.close(state)
     # An epoch's objective is that of its beginning: nobody has seen yet where the last step led.
-    if status != "diverged" and here.epoch > first and not _predicts(engine, _rows(engine, here), train):
+    if status != "diverged" and here.epoch > first and not _predicts(engine, _rows(engine, here), train, config):
         status, message = "diverged", diverged(history[-1], good.epoch, config)
         here = good
     params = here.draws.mean() if here.draws else here.params
@@ -200,26 +206,27 @@ def _chain(valid: Holdout | None, config: Config, resume: FitResult | None) -> R
 
 
 def _valid_rmse(
-    engine: Engine[S], params: Params, valid: Holdout, mean: float, chain: RunningMean | None
+    engine: Engine[S], params: Params, valid: Holdout, mean: float, config: Config, chain: RunningMean | None
 ) -> float | None:
     """RMSE of the pairs that can be scored: None if there are none, infinity for parameters past all numbers."""
     if valid.n_scored == 0:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         if chain is None:
-            rmse = score(params, valid, mean, engine.predict).rmse
+            nothing_known, mean_of = losses.prediction_of(mean, config), partial(losses.mean_of, config=config)
+            rmse = score(params, valid, nothing_known, engine.predict, mean_of).rmse
         else:
             rmse = root_mean_square(chain.predicted - valid.values[valid.known])
     return rmse if math.isfinite(rmse) else math.inf
 
 
-def _predicts(engine: Engine[S], params: Params, train: Ratings) -> bool:
+def _predicts(engine: Engine[S], params: Params, train: Ratings, config: Config) -> bool:
     """Whether the parameters predict a number, whose square is one too, for every training pair."""
     with np.errstate(over="ignore", invalid="ignore"):
         for begin in range(0, len(train), _PAIRS_AT_ONCE):
             part = slice(begin, begin + _PAIRS_AT_ONCE)
-            predicted = engine.predict(params, train.users[part], train.items[part])
-            if not np.isfinite(predicted * predicted).all():
+            expected = losses.mean_of(engine.predict(params, train.users[part], train.items[part]), config)
+            if not np.isfinite(expected * expected).all():
                 return False
     return True
 
@@ -263,15 +270,17 @@ def diverged(record: EpochRecord, good: int, config: Config) -> str:
 def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitResult | None) -> None:
     if len(train) == 0:
         raise DataError("there are no training ratings; at least one is needed")
+    losses.check_ratings(train, config)
     if config.model == "plain" and config.init == "mean" and train.mean <= 0:
         raise ConfigError(f"init is 'mean', but the mean rating is {train.mean:g}; use init='normal'")
     if config.patience and (valid is None or valid.n_scored == 0):
         raise ConfigError("patience is set, but there are no validation pairs to watch; pass valid=, or drop patience")
     if resume is None:
         return
-    for name in ("model", "n_factors", "dtype", "solver", "step_rule"):
+    for name in ("model", "n_factors", "dtype", "solver", "step_rule", "loss"):
         old, new = getattr(resume.config, name), getattr(config, name)
-        if old != new:
+        # Two losses whose predictions are ratings go on from each other.
+        if old != new and not {old, new} <= set(losses.ON_THE_SCALE):
             raise ConfigError(f"cannot resume: {name} was {old!r} and is now {new!r}; keep it, or start afresh")
     same = resume.catalogue.user_ids == train.user_ids and resume.catalogue.item_ids == train.item_ids
     if not same:

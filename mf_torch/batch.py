@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mf_numpy import batch as by_hand
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.model import check_range
 
 
@@ -21,6 +21,7 @@ class Batch:
         users, items: (B,) int64 indices.
         values: (B,) ratings in the dtype of the parameters.
         shape: (m, n).
+        per_list: as in `mf_numpy.batch.Batch`.
     """
 
     users: Tensor
@@ -29,16 +30,17 @@ class Batch:
     shape: tuple[int, int]
     _shares: tuple[Tensor, Tensor] | None = None
     _in_range: bool = False
+    per_list: int = 1
 
     def __len__(self) -> int:
-        return self.values.shape[0]
+        return self.values.shape[0] // self.per_list
 
     def shares(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """n_u/N (m,) and n_i/N (n,) of the batch, counted once."""
         if self._shares is None:
             m, n = self.shape
             share = 1.0 / len(self)
-            w_u = torch.bincount(self.users, minlength=m).double() * share
+            w_u = torch.bincount(self.users[:: self.per_list], minlength=m).double() * share
             w_i = torch.bincount(self.items, minlength=n).double() * share
             self._shares = w_u.to(dtype), w_i.to(dtype)
         return self._shares
@@ -73,16 +75,25 @@ def to_device(batch: by_hand.Batch, device: torch.device | str) -> Batch:
         torch.tensor(batch.values, device=device),
         batch.shape,
         _in_range=True,
+        per_list=batch.per_list,
     )
 
 
 def in_parts(whole: Batch, config: Config) -> bool:
-    """Whether an epoch has more than one batch."""
+    """As `mf_numpy.batch.in_parts`."""
     return by_hand.in_parts(len(whole), config)
 
 
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
-    """The epoch's batches, the same pairs in the same order as by hand; gathered on the device."""
+    """The epoch's batches, the same pairs in the same order as by hand; gathered on the device.
+
+    Lists are drawn on the host (Eq. 47), and moved.
+    """
+    if config.loss in DRAWN:
+        users, items, values = (x.cpu().numpy() for x in (whole.users, whole.items, whole.values))
+        for lists in by_hand.mini_batches(by_hand.Batch(users, items, values, whole.shape), epoch, config):
+            yield to_device(lists, whole.values.device)
+        return
     if config.batch_size is None or not in_parts(whole, config):
         yield whole
         return

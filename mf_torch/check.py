@@ -47,7 +47,7 @@ def gradients(module: MatrixFactorization) -> Tensors:
 def residual(module: MatrixFactorization, batch: Batch, config: Config) -> Array:
     """E = ∂ℓ/∂r̂ (Eq. 3) of each pair by autograd, (B,)."""
     predicted = module(batch.users, batch.items).detach().requires_grad_()
-    (e,) = torch.autograd.grad(loss(predicted - batch.values, config).sum(), predicted)
+    (e,) = torch.autograd.grad(loss(predicted, batch.values, config).sum(), predicted)
     out: Array = e.cpu().numpy()
     return out
 

@@ -17,7 +17,7 @@ from mf_numpy.design import Design, Side
 from mf_numpy.model import Params
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
-from mf_torch.objective import Objective, loss
+from mf_torch.objective import Objective, loss, squared_errors
 from mf_torch.paths.layout import spend_the_warning
 
 
@@ -66,14 +66,15 @@ class Weighted:
 
 def objective(module: FeatureFactorization, batch: Weighted, config: Config) -> Objective:
     """J (Eq. 2) with the penalty on the features; ``.value.backward()`` leaves ∇J (Eq. 34) in their ``grad``."""
-    error = module(batch.batch.users, batch.batch.items) - batch.batch.values
-    squared_error = (error.detach().double() ** 2).sum()
+    values = batch.batch.values
+    predicted = module(batch.batch.users, batch.batch.items)
     norms_f, norms_g = (module.P**2).sum(dim=1), (module.Q**2).sum(dim=1)
     if module.b is not None and module.c is not None:
         norms_f, norms_g = norms_f + module.b**2, norms_g + module.c**2
     w_f, w_g = batch.weights
     penalty = config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))  # Eq. 35
-    return Objective(loss(error, config).mean() + penalty, squared_error)
+    data_term = loss(predicted, values, config).mean()
+    return Objective(data_term + penalty, squared_errors(predicted, values, config))
 
 
 def _sparse(side: Side, dtype: torch.dtype, device: torch.device | str) -> Tensor:

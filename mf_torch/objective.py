@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
 
@@ -33,20 +34,75 @@ def objective(
     Args:
         predicted: r̂ of each pair where it is known already, by another way than the module's own.
     """
-    predicted = module(batch.users, batch.items) if predicted is None else predicted
-    error = predicted - batch.values
-    data_term = loss(error, config).mean()  # Eq. 2
+    if predicted is None:
+        predicted = _scores(module, batch) if config.loss in DRAWN else module(batch.users, batch.items)
+    data_term = loss(predicted, batch.values, config).mean()  # Eq. 2
+    if config.loss == "all_pairs":
+        data_term = data_term + background(module) / len(batch)  # Eq. 43
+    data_term = data_term + penalty(module, batch, config)
+    return Objective(data_term, squared_errors(predicted, batch.values, config))
+
+
+def squared_errors(predicted: Float[Tensor, " B"], values: Float[Tensor, " B"], config: Config) -> Float[Tensor, ""]:
+    """Σ (E[r] - r)² (Eq. 41), cut off from the graph; as `mf_numpy.losses.squared_errors`."""
+    predicted = predicted.detach()
+    if config.loss in DRAWN:
+        error = _lacks(in_lists(predicted, config), in_lists(values, config), config)
+    else:
+        error = mean_of(predicted, config) - (1 if config.loss == "all_pairs" else values)
     # float64 sums, as in the hand-written version: an RMSE over 10⁸ ratings needs more than 24 bits.
-    squared_error = (error.detach().double() ** 2).sum()
-    return Objective(data_term + penalty(module, batch, config), squared_error)
+    return (error.double() ** 2).sum()
 
 
-def loss(error: Float[Tensor, " B"], config: Config) -> Float[Tensor, " B"]:
-    """ℓ of each error r̂ - r in rating units (Eq. 2, 17); its derivatives are autograd's to find."""
+def mean_of(predicted: Float[Tensor, " B"], config: Config) -> Float[Tensor, " B"]:
+    """The rating to expect where r̂ is predicted (Eq. 41); the twin of `mf_numpy.losses.mean_of`."""
+    if config.loss == "logistic":
+        return torch.sigmoid(predicted)  # Eq. 41
+    return torch.exp(predicted) if config.loss == "poisson" else predicted  # Eq. 41
+
+
+def loss(predicted: Float[Tensor, " pairs"], values: Float[Tensor, " pairs"], config: Config) -> Float[Tensor, " B"]:
+    """ℓ of each rating (Eq. 2, 17, 39, 40, 43) or list (Eq. 45, 46); its derivatives are autograd's to find."""
+    if config.loss == "bpr":
+        scores = in_lists(predicted, config)
+        return -F.logsigmoid(scores[:, :1] - scores[:, 1:]).mean(dim=1)  # Eq. 45
+    if config.loss == "softmax":
+        z = in_lists(predicted - values, config)
+        return torch.logsumexp(z, dim=1) - z[:, 0]  # Eq. 46
+    if config.loss == "all_pairs":
+        return config.loss_scale * values * (predicted - 1) ** 2 + 1 - 2 * predicted  # Eq. 43
+    if config.loss == "logistic":
+        return -F.logsigmoid((2 * values - 1) * predicted)  # Eq. 39
+    if config.loss == "poisson":
+        return torch.exp(predicted) - values * predicted  # Eq. 40
+    error = predicted - values
     if config.loss == "squared":
         return error**2
     delta = config.loss_scale
     return 2 * error**2 / (1 + torch.sqrt(1 + (error / delta) ** 2))  # Eq. 17
+
+
+def _scores(module: MatrixFactorization, batch: Batch) -> Tensor:
+    """r̂ of lists (Eq. 1) without μ and b_u, which are in all scores of a list and cancel."""
+    dot = (F.embedding(batch.users, module.P) * F.embedding(batch.items, module.Q)).sum(dim=1)
+    return dot if module.c is None else dot + module.c[batch.items]
+
+
+def in_lists(numbers: Tensor, config: Config) -> Tensor:
+    """Numbers of the pairs of B lists as (B, 1 + S); the twin of `mf_numpy.list_losses.in_lists`."""
+    return numbers.reshape(-1, 1 + config.n_negatives)
+
+
+def _lacks(scores: Tensor, offsets: Tensor, config: Config) -> Tensor:
+    """What the chosen item's probability lacks to 1, (B,)."""
+    if config.loss == "bpr":
+        return torch.sigmoid(scores[:, 1:] - scores[:, :1]).mean(dim=1)
+    return torch.softmax(scores - offsets, dim=1)[:, 1:].sum(dim=1)
+
+
+def background(module: MatrixFactorization) -> Float[Tensor, ""]:
+    """Σ r̂² over all m·n pairs: ⟨PᵀP, QᵀQ⟩ (Eq. 43); the twin of `mf_numpy.objective.background`."""
+    return ((module.P.T @ module.P) * (module.Q.T @ module.Q)).sum()  # Eq. 43
 
 
 def penalty(module: MatrixFactorization, batch: Batch, config: Config) -> Float[Tensor, ""]:

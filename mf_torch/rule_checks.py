@@ -100,7 +100,7 @@ def sparse_steps(ways: Ways) -> list[Check]:
 def _batches(**settings: Any) -> Iterator[tuple[str, Ratings, Params, Config, Batch]]:
     """Problems whose gradient is sparse, with a batch of theirs: both models, losses and penalties; pairs repeat."""
     for kind, penalty, reg in (("plain", "per_rating", 0.07), ("biased", "per_rating", 0.07), ("biased", "total", 0.0)):
-        for loss in ("squared", "pseudo_huber"):
+        for loss in ("squared", "pseudo_huber", "poisson"):
             given: dict[str, Any] = {"model": kind, "penalty": penalty, "reg": reg, "loss": loss, "momentum": 0.0}
             ratings, params, config = problem(35, **given | {"batch_size": 11} | settings)
             batch = next(mini_batches(full_batch(ratings, config), 1, config))

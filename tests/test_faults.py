@@ -182,8 +182,8 @@ def test_lambdas_and_cached_references_follow() -> None:
     residual = losses.LOSSES["squared"].residual
     with broken(FAULTS["dropped-2"]):
         assert losses.LOSSES["squared"].residual is residual
-        assert residual(np.array(3.0), 1.0) == 3.0
-    assert residual(np.array(3.0), 1.0) == 6.0
+        assert residual(np.array(3.0), np.array(0.0), 1.0) == 3.0
+    assert residual(np.array(3.0), np.array(0.0), 1.0) == 6.0
     with broken(FAULTS["last-batch-dropped"]):
         assert not judge("epochs").ok
     assert batch.mini_batches.__code__.co_filename.endswith("batch.py")

@@ -64,7 +64,7 @@ def small_pieces(kernels=triton_rows):
 def test_interpreted_gradients_are_those_of_the_loops() -> None:
     _interpreted("""
 some = [name for name in CASES if name.startswith(("plain, total", "biased, per_rating")) and "unsorted" in name]
-assert len(some) == 8
+assert len(some) == 13
 for at, name in enumerate(some):
     case = CASES[name]
     if at == 2:
@@ -175,7 +175,7 @@ def test_kernels_compile_for_a_gpu_that_is_not_here(
     types |= dict.fromkeys(("mu", "numbers", "losses", "squares", "norms"), "*fp64")
     shape = {"K": n_factors, "LANES": max(16, n_factors), "TILE": 32, "BIASED": True}
     for kernel, more in (
-        (triton_rows.users_kernel, {"PIECE": 512, "SQUARED": False}),
+        (triton_rows.users_kernel, {"PIECE": 512, "LOSS": "logistic"}),
         (triton_rows.items_kernel, {"PIECE": 512}),
         (triton_rows.finish_kernel, {"PER_RATING": True}),
     ):

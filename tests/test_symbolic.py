@@ -28,18 +28,27 @@ def _symbols(kind: str) -> dict[str, Any]:
     return theta
 
 
+def values_for(config: Config) -> list[int]:
+    """The ratings, or which of them are high where the loss is for 0 and 1."""
+    return [int(r >= 4) for r in VALUES] if config.loss == "logistic" else VALUES
+
+
 def _objective(theta: dict[str, Any], config: Config, mu: Any) -> Any:
     """J of Eq. 2, from the text of the derivation and nothing of the package."""
     size, reg, delta = len(VALUES), sympy.nsimplify(config.reg), sympy.nsimplify(config.loss_scale)
     biased = "b" in theta
     j = sympy.Integer(0)
-    for u, i, r in zip(USERS, ITEMS, VALUES, strict=True):
+    for u, i, r in zip(USERS, ITEMS, values_for(config), strict=True):
         predicted = theta["P"].row(u).dot(theta["Q"].row(i))
         if biased:
             predicted += mu + theta["b"][u] + theta["c"][i]
         x = predicted - r
-        loss = x**2 if config.loss == "squared" else 2 * delta**2 * (sympy.sqrt(1 + x**2 / delta**2) - 1)
-        j += loss / size
+        j += {
+            "squared": x**2,
+            "pseudo_huber": 2 * delta**2 * (sympy.sqrt(1 + x**2 / delta**2) - 1),
+            "logistic": sympy.log(1 + sympy.exp(predicted)) - r * predicted,
+            "poisson": sympy.exp(predicted) - r * predicted,
+        }[config.loss] / size
     for factors, bias, index in (("P", "b", USERS), ("Q", "c", ITEMS)):
         for row in range(theta[factors].rows):
             share = sympy.Rational(index.count(row), size)
@@ -51,18 +60,18 @@ def _objective(theta: dict[str, Any], config: Config, mu: Any) -> Any:
     return j
 
 
-@pytest.mark.parametrize("loss", ["squared", "pseudo_huber"])
+@pytest.mark.parametrize("loss", ["squared", "pseudo_huber", "logistic", "poisson"])
 @pytest.mark.parametrize("penalty", ["total", "per_rating"])
 @pytest.mark.parametrize("kind", ["plain", "biased"])
 def test_the_code_computes_the_derivative_of_the_text(kind: Any, penalty: Any, loss: Any) -> None:
     config = Config(model=kind, penalty=penalty, loss=loss, loss_scale=1.5, n_factors=K, reg=0.125, dtype="float64")
-    ratings = Ratings.of_indices(USERS, ITEMS, VALUES)
+    ratings = Ratings.of_indices(USERS, ITEMS, values_for(config))
     rng = np.random.default_rng(8)
     p, q, b, c = rng.normal(size=(M, K)), rng.normal(size=(N_ITEMS, K)), rng.normal(size=M), rng.normal(size=N_ITEMS)
     params = Params(p, q, b, c, ratings.mean) if kind == "biased" else Params(p, q)
 
     theta = _symbols(kind)
-    mu = sympy.Rational(sum(VALUES), len(VALUES))
+    mu = sympy.Rational(sum(ratings.values.astype(int)), len(VALUES))
     j = _objective(theta, config, mu)
     values = {
         symbol: sympy.Float(float(number), 30)

@@ -1,4 +1,4 @@
-"""Eq. 26 for every row of one side, in parallel: what alternating least squares is made of.
+"""Eq. 26 and 44 for every row of one side, in parallel: what alternating least squares is made of.
 
 A row depends on its own ratings alone, which are added up in their order: bits do not depend on the number of threads.
 """
@@ -49,10 +49,10 @@ def least_pivot(n_factors: int, dtype: Any) -> float:
     return float((n_factors + 1) * np.finfo(dtype).eps)
 
 
-def no_prior(dtype: Any) -> tuple[Array, Array, Array, Array, Array]:
-    """What minimisers are handed in the place of a prior and noise."""
+def no_draws(dtype: Any) -> tuple[Array, Array, Array, Array]:
+    """What minimisers are handed in the place of a prior's pull and of noise."""
     table, line = np.empty((0, 0), dtype), np.empty(0, dtype)
-    return table, table, line, table, line
+    return table, line, table, line
 
 
 @numba.njit
@@ -74,22 +74,26 @@ def room(n_rows, width, like):  # type: ignore[no-untyped-def]
 
 @per_form
 def rows_kernel(form: int, draws: int = 0) -> Any:
-    """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26).
+    """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26, 44).
 
     Where a normal matrix is as good as singular, the row stays and `failed` says so. norms[row] is |θ|² of the row
     before it moved and, with `measure`, squares[row] Σ (r̂ - r)² of its ratings.
 
+    `gram` is what the matrix begins with, in the shape of A: zeros or, with `all_pairs`, Σ q qᵀ over all partners. A
+    rating is then r times α = `alpha` surer than what was not rated, and what is to be predicted is 1 (Eq. 42).
+
     With `draws` = 1 each row becomes a draw from its conditional (Eq. 56, 58) instead. The prior over the noise's
-    precision, Λ/α and Λm/α, comes bordered as a row's normal matrix does: prior (rows, W), pull (2, W) and
-    corner (2,), the last coordinate's. noise (·, W) and noise_bias are z/√α. Without, these are not looked at.
+    precision, Λ/α and Λm/α, comes bordered as a row's normal matrix does: `gram`, pull (2, W) and corner (2,), the last
+    coordinate's; the ridge is then 0. noise (·, W) and noise_bias are z/√α. Without, these four are not looked at.
     """
 
     @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
         first_row, last_row, indptr, others, values, own, own_bias, table, other_bias, mu, biased, ridge,
-        n_factors, n_rows, n_panel, least, measure, squares, norms, failed, prior, pull, corner, noise, noise_bias,
+        gram, all_pairs, alpha, n_factors, n_rows, n_panel, least, measure, squares, norms, failed,
+        pull, corner, noise, noise_bias,
     ):  # fmt: skip
-        width = own.shape[1]
+        width, one = own.shape[1], type(mu)(1)
         A, B, S, F = room(n_rows, width, own), room(2, width, own), room(n_rows, 2, own), room(8, 8, own)
         panel, pairs, predicted = room(n_panel, width, own), room(n_panel, 2, own), room(1, n_panel, own)[0]
         roots, z, x = room(1, n_rows, own)[0], room(1, n_rows, own)[0], room(1, width, own)[0]
@@ -99,20 +103,20 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
             norms[row] = norm_of(own, own_bias, row, biased)
             squares[row] = 0
             if begin == end and not draws:
-                if ridge[row] > 0:
+                if all_pairs or ridge[row] > 0:
                     own[row] = 0
                     if biased:
                         own_bias[row] = 0
                 continue
-            if draws:
-                A[:] = prior
-                B[:] = pull
-            else:
-                A[:] = 0
-                B[:] = 0
-                for k in range(n_rows):
-                    # What fills the last tile up must not be singular.
-                    A[k, k] = ridge[row] if k < n_factors else 1
+            for k in range(n_rows):
+                for c in range(width):
+                    A[k, c] = gram[k, c]
+            for k in range(2):
+                for c in range(width):
+                    B[k, c] = pull[k, c] if draws else 0
+            for k in range(n_rows):
+                # What fills the last tile up must not be singular.
+                A[k, k] += ridge[row] if k < n_factors else 1
             total, square = mu - mu, 0.0
             for first in range(begin, end, n_panel):
                 count = min(n_panel, end - first)
@@ -123,6 +127,13 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
                     left = values[first + j] - mu
                     if biased:
                         left -= other_bias[i]
+                    if all_pairs:
+                        # q qᵀ αr and q (1 + αr), both from one row: q √(αr), and (1 + αr)/√(αr) times it.
+                        sure = alpha * values[first + j]
+                        root = np.sqrt(sure)
+                        left = (one + sure) / root  # Eq. 44
+                        for c in range(width):
+                            panel[j, c] *= root  # Eq. 44
                     pairs[j, 0], pairs[j, 1] = left, 1
                     total += left
                 whole = (count + 3) // 4 * 4

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mf_numpy.kernels.compiling import jit_rows, per_form
-from mf_numpy.kernels.gradients import loss_and_residual
+from mf_numpy.kernels.gradients import error_of_mean, loss_and_residual
 from mf_numpy.kernels.vector import add, dot, load, scale, store
 
 
@@ -22,7 +22,7 @@ def epoch_kernel(form: int) -> Any:
     @jit_rows
     def kernel(  # type: ignore[no-untyped-def]
         first, last, order, begins, others, values, x_begins, x_at, x, y_begins, y_at, y, W, Z, w, z, mu, biased,
-        lr, keep, squared, delta, room, sums,
+        lr, keep, kind, delta, room, sums,
     ):  # fmt: skip
         for turn in range(first, last):
             # Unsigned places need no check for negative ones.
@@ -50,10 +50,11 @@ def epoch_kernel(form: int) -> Any:
                     q = add(q, y[k], load(Z, a, form))  # Eq. 33
                     if biased:
                         base += y[k] * z[a]  # Eq. 33
-                error = base + dot(p, q) - values[t]  # Eq. 1
-                sums[1] += np.float64(error) * np.float64(error)
-                cost, e = loss_and_residual(error, squared, delta)  # Eq. 3
+                predicted = base + dot(p, q)  # Eq. 1
+                cost, e = loss_and_residual(predicted, values[t], kind, delta)  # Eq. 3
                 sums[0] += cost
+                error = error_of_mean(predicted, values[t], e, kind)
+                sums[1] += np.float64(error) * np.float64(error)
                 step = -lr * e
                 for k in range(y_first, y_end):
                     a = np.uint64(y_at[k])

@@ -15,24 +15,69 @@ from numba import prange
 
 from mf_numpy import losses
 from mf_numpy.batch import Batch
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.layout import Blocks, blocks, items_per_block
 from mf_numpy.kernels.model import biases, predict
 from mf_numpy.kernels.vector import add, aligned_empty, dot, form, load, store
 from mf_numpy.model import Params, Tensors
-from mf_numpy.objective import Evaluation, penalty_weights
+from mf_numpy.objective import Evaluation, background, background_pull, penalty_weights
 from mf_numpy.ratings import Array
+
+SQUARED, PSEUDO_HUBER, ALL_PAIRS, LOGISTIC, POISSON = range(5)
+"""The losses as kernels know them: numbers that are given to them, so that one kernel serves all."""
+
+_KINDS = {
+    "squared": SQUARED,
+    "pseudo_huber": PSEUDO_HUBER,
+    "all_pairs": ALL_PAIRS,
+    "logistic": LOGISTIC,
+    "poisson": POISSON,
+}
+
+
+def loss_kind(config: Config) -> int:
+    """The number of the configured loss."""
+    return _KINDS[config.loss]
+
+
+@numba.njit
+def _of_exponential(predicted, value, kind):  # type: ignore[no-untyped-def]
+    """`loss_and_residual` of the losses that take an exponential."""
+    one = type(predicted)(1)
+    if kind == LOGISTIC:
+        sign = one - value - value
+        away = sign * predicted
+        small = np.exp(-abs(away))
+        share = (one if away > 0 else small) / (one + small)
+        return np.float64(max(away, away - away)) + np.log1p(np.float64(small)), sign * share  # Eq. 39
+    rate = np.exp(predicted)
+    return np.float64(rate) - np.float64(value) * np.float64(predicted), rate - value  # Eq. 40
 
 
 @numba.njit(inline="always")
-def loss_and_residual(error, squared, delta):  # type: ignore[no-untyped-def]
-    """ℓ (Eq. 2) in float64 and E (Eq. 3) in the precision of `error`."""
-    if squared:
+def loss_and_residual(predicted, value, kind, delta):  # type: ignore[no-untyped-def]
+    """ℓ (Eq. 2) in float64 and E (Eq. 3) in the precision of `predicted`."""
+    if kind >= LOGISTIC:
+        return _of_exponential(predicted, value, kind)
+    if kind == ALL_PAIRS:
+        miss, sure = predicted - type(predicted)(1), delta * value
+        cost = np.float64(sure) * np.float64(miss) * np.float64(miss) + 1 - 2 * np.float64(predicted)  # Eq. 43
+        return cost, sure * (miss + miss) - type(predicted)(2)  # Eq. 43
+    error = predicted - value
+    if kind == SQUARED:
         return np.float64(error) * np.float64(error), error + error  # Eq. 3
     z = error / delta
     root = np.sqrt(z * z + type(z)(1))
     return 2 * np.float64(error) * np.float64(error) / (1 + np.float64(root)), (error + error) / root  # Eq. 17
+
+
+@numba.njit(inline="always")
+def error_of_mean(predicted, value, e, kind):  # type: ignore[no-untyped-def]
+    """E[r] - r (Eq. 41), given E."""
+    if kind == ALL_PAIRS:
+        return predicted - type(predicted)(1)
+    return e if kind >= LOGISTIC else predicted - value
 
 
 @per_form
@@ -41,7 +86,7 @@ def block_kernel(form: int) -> Any:
 
     @jit
     def kernel(  # type: ignore[no-untyped-def]
-        seg_user, seg_length, bounds, first_rating, items, values, P, Q, b, c, mu, biased, squared, delta,
+        seg_user, seg_length, bounds, first_rating, items, values, P, Q, b, c, mu, biased, kind, delta,
         dP, db, dQ_parts, dc_parts, losses, squares,
     ):  # fmt: skip
         for chunk in prange(len(losses)):
@@ -60,12 +105,13 @@ def block_kernel(form: int) -> Any:
                 for _ in range(seg_length[segment]):
                     i = items[k]
                     q = load(Q, i, form)
-                    error = base + dot(p, q) - values[k]  # Eq. 1
+                    predicted = base + dot(p, q)  # Eq. 1
                     if biased:
-                        error += c[i]
-                    square += np.float64(error) * np.float64(error)
-                    cost, e = loss_and_residual(error, squared, delta)  # Eq. 2, Eq. 3
+                        predicted += c[i]
+                    cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 2, Eq. 3
                     loss += cost
+                    error = error_of_mean(predicted, values[k], e, kind)
+                    square += np.float64(error) * np.float64(error)
                     dp = add(dp, e, q)  # Eq. 4
                     store(dQ, i, add(load(dQ, i, form), e, p))  # Eq. 4
                     d_b += e
@@ -199,6 +245,9 @@ def gradient(params: Params, batch: Batch | Blocks, config: Config, room: Worksp
         assert isinstance(batch, Batch)
         loss, squared_error = _sums_of_pairs(params, batch, config, room.gradient)
     w_u, w_i = penalty_weights(batch, config)
+    for name, pull in background_pull(params, config).items():
+        room.gradient[name] += pull  # Eq. 44
+    loss += background(params, config)
     as_type = params.P.dtype.type
     norms = 0.0
     for name, theta in params.tensors().items():
@@ -225,7 +274,7 @@ def _sums_of_blocks(params: Params, laid: Blocks, config: Config, room: Workspac
         kernel(
             laid.seg_user, laid.seg_length, laid.seg_bounds[block], laid.first_rating[block], laid.items, laid.values,
             params.P, room.Q[part], b, room.c[part], as_type(params.mu), biased,
-            config.loss == "squared", as_type(config.loss_scale),
+            loss_kind(config), as_type(config.loss_scale),
             grads["P"], d_b, room.parts_q, room.parts_c, room.losses[block], room.squares[block],
         )  # fmt: skip
         _add_parts_kernel(room.parts_q, laid.item_of[part], grads["Q"])
@@ -242,8 +291,11 @@ def _sums_of_pairs(params: Params, batch: Batch, config: Config, grads: Tensors)
         batch.users, batch.items, e, params.P, params.Q, grads["P"], grads["Q"],
         grads.get("b", b), grads.get("c", c), biased,
     )  # fmt: skip
+    if config.loss in DRAWN and biased:
+        grads["b"][:] = 0  # it cancels in a list
     loss = float(losses.value(predicted, batch.values, config).sum(dtype=np.float64))
-    return loss, float(((predicted - batch.values) ** 2).sum(dtype=np.float64))
+    squares = losses.squared_errors(predicted, batch.values, config)
+    return loss, float(squares.sum(dtype=np.float64))
 
 
 def columns(array: Array) -> Array:

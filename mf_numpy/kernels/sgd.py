@@ -13,7 +13,7 @@ from numba import prange
 from mf_numpy.adaptive import FLOOR
 from mf_numpy.config import Config
 from mf_numpy.kernels.compiling import jit, per_form
-from mf_numpy.kernels.gradients import loss_and_residual
+from mf_numpy.kernels.gradients import error_of_mean, loss_and_residual
 from mf_numpy.kernels.vector import add, add_squares, copy, dot, exchange, load, over_root, prefetch, scale, store
 
 PLAIN, VELOCITY, ADAGRAD = range(3)
@@ -40,7 +40,7 @@ def epoch_kernel(form: int, rule: int) -> Any:
     @jit
     def kernel(  # type: ignore[no-untyped-def]
         order, begins, user_bounds, item_bounds, users, items, values, P, Q, b, c, V_p, V_q, v_b, v_c, mu, biased,
-        pull_u, pull_i, lr, beta, kept, ahead, squared, delta, losses, squares,
+        pull_u, pull_i, lr, beta, kept, ahead, kind, delta, losses, squares,
     ):  # fmt: skip
         side = len(losses)
         ahead_by = AHEAD_BYTES // (P.shape[1] * P.itemsize)
@@ -59,12 +59,13 @@ def epoch_kernel(form: int, rule: int) -> Any:
                     u, i = first_u + np.uint64(users[k]), first_i + np.uint64(items[k])
                     # Both moves begin from the old rows.
                     p, q = copy(load(P, u, form)), copy(load(Q, i, form))
-                    error = mu + dot(p, q) - values[k]  # Eq. 1
+                    predicted = mu + dot(p, q)  # Eq. 1
                     if biased:
-                        error += b[u] + c[i]
-                    square += np.float64(error) * np.float64(error)
-                    cost, e = loss_and_residual(error, squared, delta)  # Eq. 3
+                        predicted += b[u] + c[i]
+                    cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 3
                     loss += cost
+                    error = error_of_mean(predicted, values[k], e, kind)
+                    square += np.float64(error) * np.float64(error)
                     r_u, r_i = pull_u[u], pull_i[i]
                     if rule == PLAIN:
                         exchange(P, u, 1 - lr * r_u, Q, i, 1 - lr * r_i, -lr * e, form)  # Eq. 29

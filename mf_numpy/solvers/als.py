@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mf_numpy import counting, curvature
+from mf_numpy import counting, curvature, losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import Config
 from mf_numpy.curvature import Side
@@ -19,7 +19,7 @@ from mf_numpy.kernels.model import biases
 from mf_numpy.kernels.vector import LOOPS, aligned_empty, form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
-from mf_numpy.objective import penalty_weights
+from mf_numpy.objective import background, penalty_weights, total
 from mf_numpy.ratings import Array, Ratings
 
 
@@ -116,9 +116,11 @@ class AlsEngine:
         """A sweep: all users, then all items."""
         half = _half_in_loops if self.backend == "loops" else _half
         with np.errstate(over="ignore", invalid="ignore"):
-            squared_error, norm_u = half(state, batch, "user", config, measure=True)
+            seen = _of_all_pairs(state.params, batch.user, config) if config.loss == "all_pairs" else None
+            squared_error, norm_u = half(state, batch, "user", config, measure=seen is None)
             _, norm_i = half(state, batch, "item", config, measure=False)
-        objective = squared_error / len(batch) + config.reg * (norm_u + norm_i)  # Eq. 2
+        data, squared_error = seen or (squared_error, squared_error)
+        objective = data / len(batch) + config.reg * (norm_u + norm_i)  # Eq. 2
         return replace(state, objective=objective, squared_error=squared_error)
 
     def seen(self, state: AlsState) -> tuple[float, float]:
@@ -132,6 +134,14 @@ class AlsEngine:
 
     def export(self, state: AlsState) -> State:
         return State(state.params.copy(), None, state.epoch)
+
+
+def _of_all_pairs(params: Params, rows: Rows, config: Config) -> tuple[float, float]:
+    """N times the data term of Eq. 43, and Σ (r̂ - 1)²."""
+    users = np.repeat(np.arange(len(rows.weights), dtype=np.int32), np.diff(rows.indptr))
+    predicted = predict(params, users, rows.others)
+    loss = total(losses.value(predicted, rows.values, config)) + background(params, config)
+    return loss, total(losses.squared_errors(predicted, rows.values, config))
 
 
 def _table(factors: Array, form: int) -> Array:
@@ -158,10 +168,14 @@ def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure
         over_rows(kernel, rows.bounds, *given, ridge, config.cg_steps, measure, squares, norms)
         return float(squares.sum()), float((norms * rows.weights).sum())
     shape = normal.form(n_factors)
+    n_rows, all_pairs = normal.n_rows(n_factors, shape), config.loss == "all_pairs"
+    gram = np.zeros((n_rows, own.shape[1]), own.dtype)
+    if all_pairs:
+        gram[:n_factors] = table[:, :n_factors].T @ table  # Eq. 44
     over_rows(
-        als.rows_kernel(shape), rows.bounds, *given, ridge, n_factors, normal.n_rows(n_factors, shape),
-        als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
-        measure, squares, norms, failed, *als.no_prior(own.dtype),
+        als.rows_kernel(shape), rows.bounds, *given, ridge, gram, all_pairs, as_type(config.loss_scale),
+        n_factors, n_rows, als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
+        measure, squares, norms, failed, *als.no_draws(own.dtype),
     )  # fmt: skip
     for row in np.flatnonzero(failed):
         _least_squares(state, rows, side, int(row), config)
@@ -186,6 +200,11 @@ def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -
     here = curvature.extended(state.params, side, own=True)[row].astype(np.float64)
     y, left = what_is_left(state, rows, side, row)
     ridge = config.reg * len(rows.values) * rows.weights[row]
+    if config.loss == "all_pairs":
+        sure = config.loss_scale * rows.values[at].astype(np.float64)
+        every = partners.astype(np.float64)
+        matrix = every.T @ every + (y.T * sure) @ y + ridge * np.eye(y.shape[1])
+        return here, matrix, y.T @ (1 + sure)  # Eq. 44
     return here, y.T @ y + ridge * np.eye(y.shape[1]), y.T @ left
 
 

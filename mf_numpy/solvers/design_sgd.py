@@ -16,6 +16,7 @@ from mf_numpy.design import Design, Side
 from mf_numpy.engine import Backend, State
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import design_sgd, predict
+from mf_numpy.kernels.gradients import loss_kind
 from mf_numpy.kernels.vector import aligned_empty, form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
@@ -172,7 +173,7 @@ def _epoch(state: Point, whole: Walk, design: Design, config: Config) -> tuple[f
     design_sgd.epoch_kernel(form(W.shape[1]))(
         0, len(order), order, whole.begins, whole.others, whole.values, mine.matrix.indptr, mine.matrix.indices, x,
         theirs.matrix.indptr, theirs.matrix.indices, y, W, Z, w, z, dtype.type(state.theta.mu),
-        state.theta.b is not None, dtype.type(lr), dtype.type(1 - lr * 2 * config.reg), config.loss == "squared",
+        state.theta.b is not None, dtype.type(lr), dtype.type(1 - lr * 2 * config.reg), loss_kind(config),
         dtype.type(config.loss_scale), aligned_empty((3, W.shape[1]), dtype), sums,
     )  # fmt: skip
     return float(sums[0]), float(sums[1])

@@ -91,7 +91,7 @@ def _half(state: AlsState, whole: BothSides, side: Side, prior: Prior, z: Array,
     n_rows = normal.n_rows(n_factors, shape)
     # In units of the ratings' noise a rating weighs 1, as in Eq. 26.
     weight, bias_at = prior.precision / alpha, n_factors
-    A, B = np.eye(n_rows, own.shape[1]), np.zeros((2, own.shape[1]))
+    A, B = np.zeros((n_rows, own.shape[1])), np.zeros((2, own.shape[1]))
     A[:n_factors, :n_factors] = weight[:n_factors, :n_factors]
     pull, corner = weight @ prior.mean, np.zeros(2)
     B[0, :n_factors] = pull[:n_factors]
@@ -105,9 +105,10 @@ def _half(state: AlsState, whole: BothSides, side: Side, prior: Prior, z: Array,
     nothing, failed = np.zeros(len(own)), np.zeros(len(own), np.bool_)
     over_rows(
         als.rows_kernel(shape, 1), rows.bounds, rows.indptr, rows.others, rows.values, own, own_bias, table,
-        other_bias, dtype.type(state.params.mu), biased, np.empty(0, dtype), n_factors, n_rows,
-        als.panel_rows(own.shape[1], own.itemsize), dtype.type(als.least_pivot(n_factors, dtype)),
-        False, nothing, nothing, failed, A.astype(dtype), B.astype(dtype), corner.astype(dtype), noise, noise_bias,
+        other_bias, dtype.type(state.params.mu), biased, np.zeros(len(own), dtype), A.astype(dtype), False,
+        dtype.type(1), n_factors, n_rows, als.panel_rows(own.shape[1], own.itemsize),
+        dtype.type(als.least_pivot(n_factors, dtype)), False, nothing, nothing, failed,
+        B.astype(dtype), corner.astype(dtype), noise, noise_bias,
     )  # fmt: skip
     for row in np.flatnonzero(failed):
         _draw(state, rows, side, int(row), prior, z[row], alpha)

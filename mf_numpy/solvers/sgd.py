@@ -12,6 +12,7 @@ from mf_numpy.adaptive import FLOOR
 from mf_numpy.config import Config
 from mf_numpy.engine import Backend, State
 from mf_numpy.kernels import predict, sgd
+from mf_numpy.kernels.gradients import loss_kind
 from mf_numpy.kernels.grid import Grid, grid
 from mf_numpy.kernels.optim import weight_of_gradient
 from mf_numpy.kernels.penalty import penalty
@@ -171,7 +172,7 @@ def _epoch(state: SgdState, whole: Dealt, order: Array, config: Config) -> tuple
         speed["P"], speed["Q"], speed.get("b", none), speed.get("c", none), as_type(params.mu), biased,
         whole.pull_u, whole.pull_i, as_type(config.lr_at(state.epoch + 1)), as_type(config.momentum),
         as_type(weight_of_gradient(config)), config.momentum_form == "nesterov",
-        config.loss == "squared", as_type(config.loss_scale), losses, squares,
+        loss_kind(config), as_type(config.loss_scale), losses, squares,
     )  # fmt: skip
     return float(losses.sum()), float(squares.sum())
 
@@ -192,9 +193,9 @@ def _epoch_in_loops(state: SgdState, whole: Dealt, order: Array, config: Config)
                 predicted = params.mu + sum(x * y for x, y in zip(p, q, strict=True))  # Eq. 1
                 if params.b is not None and params.c is not None:
                     predicted += float(params.b[u]) + float(params.c[i])
-                cost, e = loss_and_residual(predicted - float(laid.values[k]), config)
+                cost, e, error = loss_and_residual(predicted, float(laid.values[k]), config)
                 loss += cost
-                square += (predicted - float(laid.values[k])) ** 2
+                square += error**2
                 r_u, r_i = float(whole.pull_u[u]), float(whole.pull_i[i])
                 moves: list[tuple[str, tuple[int, ...], float]] = []
                 moves += [("P", (u, f), e * q[f] + r_u * p[f]) for f in range(len(p))]  # Eq. 29

@@ -58,9 +58,7 @@ class Stepper:
         with torch.no_grad():
             for block, rows in exchange.visits(self._rows()):
                 pairs = self.pairs[block]
-                error = self._errors(pairs, rows)
-                squares = sum_of_squares(error)
-                each, e = loss_and_residual(error, squares, config)
+                each, e, squares = loss_and_residual(self._predicted(pairs, rows), pairs.values, config)
                 loss, squared_error = loss + each, squared_error + squares
                 # ∇Q first: it travels while ∇P is computed.
                 exchange.give(block, pairs.pulled_items(e, module.P)[: len(rows)])  # Eq. 4
@@ -111,7 +109,7 @@ class Stepper:
         squared, n = self.module.mu.new_zeros(()), 0
         with torch.no_grad():
             for block, rows in self.exchange.visits(self._rows()):
-                squared = squared + sum_of_squares(self._errors(self.valid[block], rows))
+                squared = squared + sum_of_squares(self._predicted(self.valid[block], rows) - self.valid[block].values)
                 n += len(self.valid[block])
         total, pairs = self.group.total(float(squared), float(n))
         return total, pairs
@@ -120,13 +118,12 @@ class Stepper:
         module = self.module
         return (module.Q.detach(),) if module.c is None else (module.Q.detach(), module.c.detach())
 
-    def _errors(self, pairs: SparseBatch, rows: Rows) -> Tensor:
-        """r̂ - r of a block's pairs (Eq. 1)."""
+    def _predicted(self, pairs: SparseBatch, rows: Rows) -> Tensor:
+        """r̂ of a block's pairs (Eq. 1)."""
         module = self.module
-        error = pairs.predicted(module.P, rows[0], module.b, rows[1] if module.b is not None else None)
-        error += module.mu.to(error.dtype)  # Eq. 1
-        error -= pairs.values
-        return error
+        predicted = pairs.predicted(module.P, rows[0], module.b, rows[1] if module.b is not None else None)
+        predicted += module.mu.to(predicted.dtype)  # Eq. 1
+        return predicted
 
     def _set_gradients(self, of_users: Rows, of_items: Rows) -> None:
         module, share, reg = self.module, 1 / self.n_ratings, 2 * self.config.reg

@@ -16,6 +16,7 @@ import torch
 
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError
+from mf_numpy.losses import ON_THE_SCALE
 from mf_numpy.model import Params, Tensors
 from mf_numpy.result import EpochRecord, FitResult, Status
 from mf_numpy.train import best_epoch, diverged, reason_to_stop
@@ -81,8 +82,8 @@ def fit(
         On process 0, with `gather`, the `FitResult` of a single process; otherwise the process's `Share`.
 
     Raises:
-        ConfigError: a solver or batch that is not the full gradient, processes that do not divide the parts,
-            checkpoints of another fit, ``patience`` without held-out pairs, or no such device.
+        ConfigError: a solver or batch that is not the full gradient, a loss whose r̂ is no rating, processes that do not
+            divide the parts, checkpoints of another fit, ``patience`` without held-out pairs, or no such device.
         DataError: a data set that is not there, not whole, or does not add up.
         FileFormatError: a damaged checkpoint.
         KeyboardInterrupt: Ctrl-C; the last checkpoint stays.
@@ -256,6 +257,9 @@ def _check(config: Config, every: int) -> None:
         raise ConfigError(f"{came} came, but several processes take the full gradient alone; use solver='gd' whole")
     if config.step_rule != "momentum":
         raise ConfigError(f"step_rule is {config.step_rule!r}, but several processes take 'momentum' alone; use that")
+    if config.loss not in ON_THE_SCALE:
+        ways = " or ".join(repr(name) for name in ON_THE_SCALE)
+        raise ConfigError(f"loss is {config.loss!r}, which several processes do not have; use {ways}, or one process")
     if every < 1:
         raise ConfigError(f"checkpoint_every is {every}, but must be 1 or larger")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mf_numpy.batch import Batch
 from mf_numpy.check import GRADIENT_TOLERANCE
-from mf_numpy.config import Config, Penalty
+from mf_numpy.config import RANKING, Config, Penalty
 from mf_numpy.errors import ConfigError, DataError, counted
 from mf_numpy.model import Tensors
 from mf_numpy.ratings import Array, Ratings
@@ -99,7 +99,7 @@ def check_module(
         roles=roles,
         batch=Batch(users, items, values, (m, n)),
         config=settings,
-        loss=loss or (lambda out, r: usual_loss((out - r).reshape(-1), settings).mean()),
+        loss=loss or (lambda out, r: usual_loss(out.reshape(-1), r.reshape(-1), settings).mean()),
         objective=objective,
         judged=loss is not None or objective is not None,
         optimizer=None if make_optimizer is None else make_optimizer(copy.module),
@@ -173,6 +173,8 @@ def _settings(
     if config is not None and (reg, penalty) != (0.0, "total"):
         raise ConfigError("config is given beside reg or penalty, which it has, too; give config alone")
     settings = Config(reg=reg, penalty=penalty) if config is None else config
+    if settings.loss in RANKING:
+        raise ConfigError(f"loss is {settings.loss!r}, which is not of single pairs; use 'logistic', or pass loss=")
     if settings.reg and objective is None and optimizer is None:
         raise ConfigError(
             f"reg is {settings.reg:g}, but a penalty is in neither module nor loss; pass objective=, the loss with its "

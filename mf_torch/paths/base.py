@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 
 from mf_numpy.batch import full_batch
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
+from mf_numpy.errors import ConfigError
 from mf_numpy.ratings import Ratings
 from mf_torch.batch import Batch, in_parts, mini_batches, to_device
 from mf_torch.model import MatrixFactorization
@@ -31,7 +32,13 @@ class Path(ABC):
     capturable: ClassVar[bool] = False
 
     def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
-        """All N ratings on the device, laid out as the path wants them where a batch is all of them."""
+        """All N ratings on the device, laid out as the path wants them where a batch is all of them.
+
+        Raises:
+            ConfigError: a loss of lists, which ``autograd`` alone has.
+        """
+        if config.loss in DRAWN and self.name != "autograd":
+            raise ConfigError(f"loss is {config.loss!r} with path {self.name!r}; use path='autograd'")
         whole = to_device(full_batch(train, config), device)
         return whole if in_parts(whole, config) else self.lay_out(whole, config)
 

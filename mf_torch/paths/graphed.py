@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from mf_numpy.config import Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.errors import ConfigError
 from mf_numpy.ratings import Ratings
 from mf_torch.batch import Batch, in_parts
@@ -38,6 +38,8 @@ class Graphed(Path):
     def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
         if torch.device(device).type != "cuda":
             raise ConfigError(f"graph is True on device {str(device)!r}; leave it out, or use device='cuda'")
+        if config.loss in DRAWN:
+            raise ConfigError(f"graph is True with loss {config.loss!r}, whose lists change; leave one of them out")
         if config.step_rule != "momentum":
             raise ConfigError(
                 f"graph is True with step_rule {config.step_rule!r}, but a graph holds the velocity's steps alone; "

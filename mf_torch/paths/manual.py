@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mf_numpy.config import Config
 from mf_torch.batch import Batch
@@ -28,11 +29,9 @@ class Manual(Path):
     @torch.no_grad()
     def _differentiate(self, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:
         assert isinstance(batch, SparseBatch)
-        error = batch.predicted(module.P, module.Q, module.b, module.c)
-        error += module.mu.to(error.dtype)  # Eq. 1
-        error -= batch.values
-        squared_error = sum_of_squares(error)
-        loss, e = loss_and_residual(error, squared_error, config)
+        predicted = batch.predicted(module.P, module.Q, module.b, module.c)
+        predicted += module.mu.to(predicted.dtype)  # Eq. 1
+        loss, e, squared_error = loss_and_residual(predicted, batch.values, config)
 
         e_q, et_p, e_1, et_1 = batch.pulled(e, module.P, module.Q)  # Eq. 4
         share, reg = 1 / len(batch), 2 * config.reg
@@ -42,16 +41,36 @@ class Manual(Path):
         if module.b is not None and module.c is not None:
             module.b.grad = e_1 * share + reg * w_u * module.b  # Eq. 6
             module.c.grad = et_1 * share + reg * w_i * module.c  # Eq. 6
+        if config.loss == "all_pairs":
+            of_p, of_q = module.Q.T @ module.Q, module.P.T @ module.P
+            module.P.grad += 2 * share * (module.P @ of_p)  # Eq. 44
+            module.Q.grad += 2 * share * (module.Q @ of_q)  # Eq. 44
+            loss = loss + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 43
         return Objective(loss * share + penalty(module, w_u, w_i, config), squared_error)
 
 
-def loss_and_residual(error: Tensor, squared_error: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """Σ ℓ (Eq. 2) in float64 and E (Eq. 3) of errors (B,), which are used up."""
+def loss_and_residual(predicted: Tensor, values: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ ℓ (Eq. 2) in float64, E (Eq. 3) and Σ (E[r] - r)² in float64 of predictions (B,), which are used up."""
+    if config.loss == "logistic":
+        sign = 1 - 2 * values
+        away = sign * predicted
+        loss, e = -F.logsigmoid(-away), sign * torch.sigmoid(away)  # Eq. 39
+        return loss.sum(dtype=torch.float64), e, sum_of_squares(e)
+    if config.loss == "all_pairs":
+        sure, miss = config.loss_scale * values, predicted - 1
+        loss, e = sure * miss**2 + 1 - 2 * predicted, 2 * sure * miss - 2  # Eq. 43
+        return loss.sum(dtype=torch.float64), e, sum_of_squares(miss)
+    if config.loss == "poisson":
+        rate = torch.exp(predicted)
+        loss, e = rate - values * predicted, rate - values  # Eq. 40
+        return loss.sum(dtype=torch.float64), e, sum_of_squares(e)
+    error = predicted.sub_(values)
+    squared_error = sum_of_squares(error)
     if config.loss == "squared":
-        return squared_error, error.mul_(2)  # Eq. 3
+        return squared_error, error.mul_(2), squared_error  # Eq. 3
     root = torch.sqrt(1 + (error / config.loss_scale) ** 2)
     loss = 2 * error**2 / (1 + root)  # Eq. 17
-    return loss.sum(dtype=torch.float64), error.mul_(2).div_(root)  # Eq. 17
+    return loss.sum(dtype=torch.float64), error.mul_(2).div_(root), squared_error  # Eq. 17
 
 
 def penalty_weights(module: MatrixFactorization, batch: Batch, config: Config) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,8 @@ def fused(
     Returns:
         Two float64 numbers, (m, K), (n, K), (m,) and (n,); the last two are empty in the plain model.
     """
-    config = Config(reg=reg, penalty=penalty, loss=loss, loss_scale=loss_scale)  # type: ignore[arg-type]
+    model = "plain" if b is None else "biased"
+    config = Config(model=model, reg=reg, penalty=penalty, loss=loss, loss_scale=loss_scale)  # type: ignore[arg-type]
     params = params_of(P, Q, b, c, mu)
     seen = evaluate(params, from_tensors(layout, params), config)
     numbers = (torch.tensor(x, dtype=torch.float64) for x in (seen.objective, seen.squared_error))

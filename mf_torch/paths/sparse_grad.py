@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from mf_numpy.config import Config
+from mf_numpy.config import RANKING, Config
 from mf_numpy.errors import ConfigError
 from mf_numpy.ratings import Ratings
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
-from mf_torch.objective import Objective, loss
+from mf_torch.objective import Objective, loss, squared_errors
 from mf_torch.paths.base import ByGraph
 
 
@@ -39,9 +39,9 @@ class SparseGrad(ByGraph):
             b = torch.gather(module.b, 0, batch.users, sparse_grad=True)
             c = torch.gather(module.c, 0, batch.items, sparse_grad=True)
             predicted, norms = predicted + b + c, norms + b**2 + c**2
-        error = predicted - batch.values
-        squared_error = (error.detach().double() ** 2).sum()
-        return Objective((loss(error, config) + config.reg * norms).mean(), squared_error)  # Eq. 2, Eq. 8
+        squared_error = squared_errors(predicted, batch.values, config)
+        each = loss(predicted, batch.values, config) + config.reg * norms
+        return Objective(each.mean(), squared_error)  # Eq. 2, Eq. 8
 
     def advance(
         self, module: MatrixFactorization, optimizer: torch.optim.Optimizer, batch: Batch, config: Config
@@ -62,9 +62,11 @@ def check(config: Config) -> None:
     """Refuse what moves rows outside of a batch, and so needs all rows of a gradient.
 
     Raises:
-        ConfigError: a penalty on all rows, momentum, or Adam.
+        ConfigError: a penalty on all rows, a loss that ranks, momentum, or Adam.
     """
     asked = "sparse_grad is True with"
+    if config.loss in RANKING:
+        raise ConfigError(f"{asked} loss {config.loss!r}; leave sparse_grad out")
     if config.penalty == "total" and config.reg:
         raise ConfigError(
             f"{asked} penalty 'total' and reg {config.reg:g}, whose gradient has every row in every batch; "

@@ -28,7 +28,7 @@ _AT_ONCE = 2048
 def users_kernel(
     indptr, items, first, row_of, values, P, Q, b, c, mu, numbers, e, parts, bias_parts, losses, squares,
     K: tl.constexpr, PIECE: tl.constexpr, TILE: tl.constexpr, LANES: tl.constexpr,
-    BIASED: tl.constexpr, SQUARED: tl.constexpr,
+    BIASED: tl.constexpr, LOSS: tl.constexpr,
 ):  # fmt: skip
     """Predict a piece of a user's ratings (Eq. 1), keep E (Eq. 3), and add up its rows of E Q and E 1 (Eq. 4)."""
     piece = tl.program_id(0)
@@ -51,19 +51,40 @@ def users_kernel(
         here = k < end
         item = tl.load(items + k, mask=here, other=0).to(tl.int64)
         q = tl.load(Q + item[:, None] * K + lane[None, :], mask=here[:, None] & real[None, :], other=0.0).to(p.dtype)
-        error = base + tl.sum(q * p[None, :], axis=1) - tl.load(values + k, mask=here, other=0.0)  # Eq. 1
+        value = tl.load(values + k, mask=here, other=0.0)
+        predicted = base + tl.sum(q * p[None, :], axis=1)  # Eq. 1
         if BIASED:
-            error += tl.load(c + item, mask=here, other=0.0)
+            predicted += tl.load(c + item, mask=here, other=0.0)
+        error = predicted - value
         error = tl.where(here, error, 0.0)
-        wide = error.to(tl.float64)
-        square += wide * wide
-        if SQUARED:
-            slope = 2 * error  # Eq. 3
-        else:
+        slope = 2 * error  # Eq. 3
+        if LOSS == "pseudo_huber":
             z = error / delta
             root = tl.sqrt(1 + z * z)
+            wide = error.to(tl.float64)
             loss += 2 * wide * wide / (1 + root.to(tl.float64))  # Eq. 17
             slope = 2 * error / root  # Eq. 17
+        if LOSS == "all_pairs":
+            error = tl.where(here, predicted - 1, 0.0)
+            sure = delta * value
+            each = (sure * error).to(tl.float64) * error.to(tl.float64) + 1 - 2 * predicted.to(tl.float64)  # Eq. 43
+            loss += tl.where(here, each, 0.0)
+            slope = tl.where(here, 2 * sure * error - 2, 0.0)  # Eq. 43
+        if LOSS == "logistic":
+            sign = 1 - 2 * value
+            away = sign * predicted
+            small = tl.exp(-tl.abs(away))
+            each = tl.maximum(away, 0.0).to(tl.float64) + tl.log(1 + small.to(tl.float64))  # Eq. 39
+            loss += tl.where(here, each, 0.0)
+            slope = tl.where(here, sign * tl.where(away > 0, 1.0, small) / (1 + small), 0.0)  # Eq. 39
+            error = slope
+        if LOSS == "poisson":
+            rate = tl.exp(predicted)
+            each = rate.to(tl.float64) - value.to(tl.float64) * predicted.to(tl.float64)  # Eq. 40
+            loss += tl.where(here, each, 0.0)
+            slope = tl.where(here, rate - value, 0.0)  # Eq. 40
+            error = slope
+        square += error.to(tl.float64) * error.to(tl.float64)
         tl.store(e + k, slope, mask=here)
         pull += slope[:, None] * q  # Eq. 4
         bias_pull += slope
@@ -71,7 +92,7 @@ def users_kernel(
     if BIASED:
         tl.store(bias_parts + piece, tl.sum(bias_pull, axis=0))
     tl.store(squares + piece, tl.sum(square, axis=0))
-    if not SQUARED:
+    if LOSS != "squared":
         tl.store(losses + piece, tl.sum(loss, axis=0))
 
 
@@ -183,7 +204,7 @@ def _gradient(
     parts, bias_parts = _room(values, len(users.row), n_factors)
     users_kernel[len(users.row),](
         users.indptr, users.others, users.first, users.row, values, P, Q, b, c, mu, numbers, e, parts, bias_parts,
-        sums[0], sums[1], **shape, **tile, SQUARED=loss == "squared",
+        sums[0], sums[1], **shape, **tile, LOSS=loss,
     )  # fmt: skip
     item_parts, item_bias_parts = _room(values, len(items.row), n_factors)
     items_kernel[len(items.row),](
@@ -200,6 +221,12 @@ def _gradient(
         )  # fmt: skip
     cost, squared_error = sums.sum(dim=1)
     cost = squared_error if loss == "squared" else cost
+    if loss == "all_pairs":
+        p, q = P.to(values.dtype), Q.to(values.dtype)
+        of_p, of_q = q.T @ q, p.T @ p
+        grads[0].add_(p @ of_p, alpha=2 * share)  # Eq. 44
+        grads[1].add_(q @ of_q, alpha=2 * share)  # Eq. 44
+        cost = cost + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 43
     return cost * share + reg * norms.sum(), squared_error.clone()
 
 

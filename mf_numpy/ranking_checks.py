@@ -1,0 +1,139 @@
+"""What losses of lists and their draws must satisfy (Eq. 45 to 47): named checks beside `properties`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mf_numpy import curvature, gradients, loops, losses, sampling
+from mf_numpy.batch import Batch, full_batch, mini_batches
+from mf_numpy.check import GRADIENT_TOLERANCE, Case, Check, complex_step
+from mf_numpy.config import DRAWN, Config
+from mf_numpy.model import Tensors
+from mf_numpy.properties import Ways, Worst, problem
+from mf_numpy.ratings import Array
+
+_WITH_LISTS = ("loops", "numpy", "numba", "autograd")
+"""Ways that know lists; paths of torch that sort pairs do not."""
+
+
+def lists() -> Iterator[Case]:
+    """Lists of two and of four items, all alike and by popularity; both models and penalties, whole and in parts."""
+    for loss in DRAWN:
+        for kind, penalty in (("plain", "total"), ("biased", "per_rating")):
+            for n_drawn, power, size in ((1, 0.0, None), (3, 0.75, 17)):
+                given: dict[str, Any] = {"model": kind, "penalty": penalty, "loss": loss, "batch_size": size}
+                given |= {"n_negatives": n_drawn, "negative_power": power}
+                ratings, params, config = problem(51, n=12, **given)
+                for k, batch in enumerate(mini_batches(full_batch(ratings, config), 1, config)):
+                    yield Case(f"{loss}, {kind}, {penalty}, {n_drawn} drawn, batch {k}", params, batch, config)
+
+
+def lists_in_loops(ways: Ways) -> list[Check]:
+    """Gradient, J and squared errors of lists are those of plain loops (Eq. 45, 46)."""
+    worst = Worst(GRADIENT_TOLERANCE)
+    for case in lists():
+        gold = loops.gradient(case.params, case.batch, case.config)
+        for name in ways.keys() & set(_WITH_LISTS):
+            seen = ways[name].evaluate(case.params, case.batch, case.config)
+            worst.see(name, "J", seen.objective, gold.objective, case.name)
+            worst.see(name, "Σ error²", seen.squared_error, gold.squared_error, case.name)
+            worst.see_all(name, seen.gradient, gold.gradient, case.name)
+    return worst.checks()
+
+
+def lists_by_complex_step(ways: Ways) -> list[Check]:
+    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 45, 46)."""
+    worst = Worst(GRADIENT_TOLERANCE)
+    for case in lists():
+        gold = complex_step(case.params, case.batch, case.config)
+        for name in ways.keys() & set(_WITH_LISTS):
+            # The biases of users cancel within a list, but for the penalty.
+            mine = ways[name].evaluate(case.params, case.batch, case.config).gradient
+            worst.see_all(name, mine, gold, case.name)
+    return worst.checks()
+
+
+def change_of_lists(ways: Ways) -> list[Check]:
+    """How E of a list changes along a direction is its derivative by complex step (Eq. 45, 46)."""
+    worst = Worst(1e-13)
+    for loss, scores, offsets, moved, config in _scores():
+        mine = losses.change(scores, offsets, moved, config)
+        expected = np.imag(losses.residual(scores + 1e-30j * moved, offsets, config)) / 1e-30
+        worst.see("list_losses", "change of E", mine, expected, loss)
+    return worst.checks()
+
+
+def bend_of_lists(ways: Ways) -> list[Check]:
+    """∇²J d of lists is the change of the gradient along d, by complex step (Eq. 18)."""
+    worst = Worst(1e-11)
+    rng = np.random.default_rng(52)
+    for case in lists():
+        d: Tensors = {key: np.array(rng.normal(size=x.shape)) for key, x in case.params.tensors().items()}
+        beside = {key: x + 1e-30j * d[key] for key, x in case.params.tensors().items()}
+        slopes = gradients.gradient(case.params.with_tensors(beside), case.batch, case.config).gradient
+        mine = curvature.hessian_vector(case.params, d, case.batch, case.config)
+        worst.see_all("curvature", mine, {key: np.imag(g) / 1e-30 for key, g in slopes.items()}, case.name)
+    return worst.checks()
+
+
+def _scores() -> Iterator[tuple[str, Array, Array, Array, Config]]:
+    rng = np.random.default_rng(53)
+    for loss in DRAWN:
+        for n_drawn in (1, 3):
+            config = Config(loss=loss, n_negatives=n_drawn)  # type: ignore[arg-type]
+            size = 8 * (1 + n_drawn)
+            scores, offsets, moved = 4 * rng.normal(size=size), rng.normal(size=size), rng.normal(size=size)
+            yield f"{loss}, {n_drawn} drawn", scores, offsets, moved, config
+
+
+def strangers_alone(ways: Ways) -> list[Check]:
+    """No item is drawn beside a rating of a user who has rated it, even where she has rated nearly all (Eq. 47)."""
+    worst = Worst(0.0)
+    for power in (0.0, 1.0):
+        whole, config = _table(power)
+        rated = set(zip(whole.users.tolist(), whole.items.tolist(), strict=True))
+        for epoch in (1, 2):
+            drawn = sampling.negatives(whole.users, whole.items, whole.shape[1], epoch, config)
+            own = [(int(u), int(j)) in rated for u, row in zip(whole.users, drawn, strict=True) for j in row]
+            worst.note("sampling", "own items", float(sum(own)), f"power {power:g}, epoch {epoch}")
+    return worst.checks()
+
+
+def frequency_of_draws(ways: Ways) -> list[Check]:
+    """Beside a user's ratings an item comes as often as its n_i^α says among those she has not rated (Eq. 47)."""
+    worst = Worst(0.1)
+    for power in (0.0, 1.0):
+        whole, config = _table(power)
+        n = whole.shape[1]
+        seen = np.zeros(n)
+        for epoch in range(1, 61):
+            drawn = sampling.negatives(whole.users, whole.items, n, epoch, config)
+            seen += np.bincount(drawn[whole.users == 1].ravel(), minlength=n)
+        price = np.bincount(whole.items, minlength=n).astype(float) ** power
+        price[whole.items[whole.users == 1]] = 0
+        worst.see("sampling", "frequency", seen / seen.sum(), price / price.sum(), f"power {power:g}")
+    return worst.checks()
+
+
+def price_of_draws(ways: Ways) -> list[Check]:
+    """What is taken off a score is the logarithm of the probability to be drawn, up to one number (Eq. 46, 47)."""
+    worst = Worst(1e-12)
+    for power in (0.0, 0.75, 1.0):
+        whole, config = _table(power)
+        some = np.unique(whole.items)
+        offsets = sampling.offsets(whole.items, whole.shape[1], config)[some]
+        price = np.log(sampling.weights(whole.items, whole.shape[1], config)[some])
+        worst.see("sampling", "log q", offsets - offsets[0], price - price[0], f"power {power:g}")
+        worst.see("sampling", "power", offsets, power * np.log(np.bincount(whole.items)[some]), f"power {power:g}")
+    return worst.checks()
+
+
+def _table(power: float) -> tuple[Batch, Config]:
+    """User 0 has rated all of 7 items but one, user 1 two of them, others some; item 6 less often than item 0."""
+    users = np.repeat([0, 1, 2, 3, 4], [6, 2, 3, 3, 4])
+    items = np.array([0, 1, 2, 3, 4, 5, 1, 2, 0, 3, 6, 0, 4, 5, 0, 3, 4, 6])
+    config = Config(loss="softmax", n_negatives=20, negative_power=power, dtype="float64")
+    return Batch(users, items, np.ones(len(users)), (5, 7)), config
