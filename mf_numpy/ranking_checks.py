@@ -12,7 +12,7 @@ from mf_numpy.batch import Batch, full_batch, mini_batches
 from mf_numpy.check import GRADIENT_TOLERANCE, Case, Check, complex_step
 from mf_numpy.config import DRAWN, Config
 from mf_numpy.model import Tensors
-from mf_numpy.properties import Ways, Worst, problem
+from mf_numpy.properties import Ways, Worst, moved, problem
 from mf_numpy.ratings import Array
 
 _WITH_LISTS = ("loops", "numpy", "numba", "autograd")
@@ -59,23 +59,23 @@ def lists_by_complex_step(ways: Ways) -> list[Check]:
 def change_of_lists(ways: Ways) -> list[Check]:
     """How E of a list changes along a direction is its derivative by complex step (Eq. 45, 46)."""
     worst = Worst(1e-13)
-    for loss, scores, offsets, moved, config in _scores():
-        mine = losses.change(scores, offsets, moved, config)
-        expected = np.imag(losses.residual(scores + 1e-30j * moved, offsets, config)) / 1e-30
+    for loss, scores, offsets, along, config in _scores():
+        mine = losses.change(scores, offsets, along, config)
+        expected = np.imag(losses.residual(scores + 1e-30j * along, offsets, config)) / 1e-30
         worst.see("list_losses", "change of E", mine, expected, loss)
     return worst.checks()
 
 
 def bend_of_lists(ways: Ways) -> list[Check]:
-    """∇²J d of lists is the change of the gradient along d, by complex step (Eq. 18)."""
-    worst = Worst(1e-11)
+    """∇²J d of lists is the change of the gradient along d (Eq. 18)."""
+    worst = Worst(1e-7)
+    step = 1e-5
     rng = np.random.default_rng(52)
     for case in lists():
         d: Tensors = {key: np.array(rng.normal(size=x.shape)) for key, x in case.params.tensors().items()}
-        beside = {key: x + 1e-30j * d[key] for key, x in case.params.tensors().items()}
-        slopes = gradients.gradient(case.params.with_tensors(beside), case.batch, case.config).gradient
+        ahead, back = (gradients.gradient(moved(case, d, h), case.batch, case.config).gradient for h in (step, -step))
         mine = curvature.hessian_vector(case.params, d, case.batch, case.config)
-        worst.see_all("curvature", mine, {key: np.imag(g) / 1e-30 for key, g in slopes.items()}, case.name)
+        worst.see_all("curvature", mine, {key: (ahead[key] - back[key]) / (2 * step) for key in mine}, case.name)
     return worst.checks()
 
 
@@ -85,8 +85,8 @@ def _scores() -> Iterator[tuple[str, Array, Array, Array, Config]]:
         for n_drawn in (1, 3):
             config = Config(loss=loss, n_negatives=n_drawn)  # type: ignore[arg-type]
             size = 8 * (1 + n_drawn)
-            scores, offsets, moved = 4 * rng.normal(size=size), rng.normal(size=size), rng.normal(size=size)
-            yield f"{loss}, {n_drawn} drawn", scores, offsets, moved, config
+            scores, offsets, along = 4 * rng.normal(size=size), rng.normal(size=size), rng.normal(size=size)
+            yield f"{loss}, {n_drawn} drawn", scores, offsets, along, config
 
 
 def strangers_alone(ways: Ways) -> list[Check]:
