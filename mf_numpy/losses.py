@@ -178,8 +178,11 @@ def squared_errors(predicted: Array, values: Array, config: Config) -> Array:
     return out
 
 
-def check_ratings(train: Ratings, config: Config) -> None:
+def check_ratings(train: Ratings, config: Config, *, begins: bool = True) -> None:
     """Refuse training ratings that the loss is not made for.
+
+    Args:
+        begins: whether a fit begins with them, and so with their mean.
 
     Raises:
         DataError: as `check_each`; ratings whose mean no prediction of the biased model begins at; and pairs that come
@@ -187,7 +190,7 @@ def check_ratings(train: Ratings, config: Config) -> None:
     """
     values = train.values
     check_each(values, config)
-    if config.model == "biased" and not np.isfinite(prediction_of(float(values.mean()), config)):
+    if begins and config.model == "biased" and not np.isfinite(prediction_of(float(values.mean()), config)):
         raise DataError(
             f"all ratings are {values[0]:g}, which loss {config.loss!r} would predict with an infinite mean; give "
             "others beside them, or use model='plain'"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mf_numpy import model
-from mf_numpy.config import Config
+from mf_numpy.config import RANKING, Config
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.fold_in import minimiser, price
@@ -53,7 +53,8 @@ def partial_fit(
         A result whose history goes on, and which has seen the old ratings and the new.
 
     Raises:
-        ConfigError: a solver other than ``gd`` and ``sgd``, a negative number of epochs, or a setting that must stay.
+        ConfigError: a solver other than ``gd`` and ``sgd``, a loss that ranks, a negative number of epochs, or a
+            setting that must stay.
         DataError: no ratings, ids of another type, or a model with a design.
     """
     config = config or result.config
@@ -62,6 +63,8 @@ def partial_fit(
             f"solver is {config.solver!r}, which would go to the minimum of the new ratings and forget the old ones; "
             "train with 'gd' or 'sgd', or fit all ratings again"
         )
+    if config.loss in RANKING:
+        raise ConfigError(f"loss is {config.loss!r}, of which new choices say nothing alone; fit all of them again")
     if n_epochs < 0:
         raise ConfigError(f"n_epochs is {n_epochs}, but must be 0 or more")
     if not len(more):

@@ -118,7 +118,7 @@ def recommend(
     elif params.c is not None:
         check_length(n)
         check_diversity(diversity)
-        scores = catalogue.mean + params.c[None]
+        scores = params.mu + params.c[None]
         best, values = (x[0] for x in _lists(scores, params.Q, n, hidden_items(len(params.Q), *at), diversity))
     else:
         raise DataError(

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mf_numpy import design as by_hand
+from mf_numpy import losses
 from mf_numpy.design import Design, Side
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.features import Described, Features, Rows, Which, rows_of
@@ -103,9 +104,9 @@ class Timed:
         design = Design(self.users.rows(np.maximum(u, 0), days), self.items.rows(np.maximum(i, 0), days))
         at = np.arange(len(u))
         params = by_hand.rows(theta, design)
-        mean = self.original.mean
+        mean = losses.prediction_of(self.original.mean, found.config)
         values, _ = predict_known_and_cold(params, np.where(u < 0, -1, at), np.where(i < 0, -1, at), mean)
-        return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
+        return Predictions(losses.mean_of(values, found.config), int((u < 0).sum()), int((i < 0).sum()))
 
     def _features_of(self, found: FitResult) -> Any:
         if found.of_features is None or found.design is None or not found.design.same_as(self.design):

@@ -270,7 +270,7 @@ def diverged(record: EpochRecord, good: int, config: Config) -> str:
 def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitResult | None) -> None:
     if len(train) == 0:
         raise DataError("there are no training ratings; at least one is needed")
-    losses.check_ratings(train, config)
+    losses.check_ratings(train, config, begins=resume is None)
     if config.model == "plain" and config.init == "mean" and train.mean <= 0:
         raise ConfigError(f"init is 'mean', but the mean rating is {train.mean:g}; use init='normal'")
     if config.patience and (valid is None or valid.n_scored == 0):

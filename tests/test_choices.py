@@ -245,3 +245,10 @@ def test_the_command_line_ranks(tmp_path: Path, mf: Any) -> None:
         code, out, err = mf("fit", str(tmp_path / "plays.csv"), *told, *how)
         assert code == 0, err
         assert "ndcg@10" in out and "popularity" in out and "RMSE" not in out
+
+
+@pytest.mark.parametrize("loss", ["all_pairs", *LISTS])
+def test_new_choices_alone_are_no_ground_to_go_on(loss: str) -> None:
+    found = mf_numpy.fit(_choices(), _config(loss, n_epochs=1))
+    with pytest.raises(ConfigError, match=f"loss is '{loss}', of which new choices say nothing alone"):
+        mf_numpy.partial_fit(found, _choices(seed=7))

@@ -193,3 +193,16 @@ def test_the_command_line_fits_clicks(tmp_path: Path, mf: Any) -> None:
     assert code == 0 and "valid RMSE" in out
     code, out, _ = mf("predict", str(tmp_path / "m.safetensors"), "3", "4")
     assert code == 0 and 0 < float(out) < 1
+
+
+def test_later_clicks_are_learned_even_where_all_of_them_are_ones() -> None:
+    train = _table(CLICKS)
+    found = mf_numpy.fit(train, _config(CLICKS, lr=0.5))
+    later = train.take(train.values == 1)
+    went_on = mf_numpy.partial_fit(found, later, n_epochs=3)
+    assert (
+        went_on.score(Holdout(later.users, later.items, later.values)).rmse
+        < found.score(Holdout(later.users, later.items, later.values)).rmse
+    )
+    stranger = went_on.recommend(99, n=9)["predicted"]
+    assert stranger.is_monotonic_decreasing and stranger.between(0, 1).all()
