@@ -240,7 +240,7 @@ def test_the_command_line_ranks(tmp_path: Path, mf: Any) -> None:
     told = ("--rating", "plays", "--n-factors", "3", "--n-epochs", "3", "--dtype", "float64", "-o", "m.safetensors")
     for how in (
         ("--loss", "all_pairs", "--solver", "als", "--model", "plain"),
-        ("--loss", "bpr", "--step-rule", "adam"),
+        ("--loss", "bpr", "--step-rule", "adam", "--n-negatives", "2", "--negative-power", "0.5"),
     ):
         code, out, err = mf("fit", str(tmp_path / "plays.csv"), *told, *how)
         assert code == 0, err

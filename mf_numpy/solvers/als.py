@@ -201,8 +201,9 @@ def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -
     y, left = what_is_left(state, rows, side, row)
     ridge = config.reg * len(rows.values) * rows.weights[row]
     if config.loss == "all_pairs":
+        at = slice(rows.indptr[row], rows.indptr[row + 1])
         sure = config.loss_scale * rows.values[at].astype(np.float64)
-        every = partners.astype(np.float64)
+        every = (state.params.Q if side == "user" else state.params.P).astype(np.float64)
         matrix = every.T @ every + (y.T * sure) @ y + ridge * np.eye(y.shape[1])
         return here, matrix, y.T @ (1 + sure)  # Eq. 44
     return here, y.T @ y + ridge * np.eye(y.shape[1]), y.T @ left
