@@ -61,7 +61,7 @@ GIBBS = (
         wrong="stale = squared_error if math.isnan(state.squared_error) else state.squared_error\n"
         "alpha = gibbs.noise_precision(stale, state.scale, noise)",
         origin="The errors are those that the last sweep measured on its way, before its own rows had moved.",
-        caught_by=("draws by inverses", "joint distribution"),
+        caught_by=("draws by inverses", "resumed chain"),
     ),
     Fault(
         name="hyperprior-twice",

@@ -93,6 +93,20 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
     return here
 
 
+def resumed_chain(ways: Ways) -> list[Check]:
+    """A chain begun anew from a point of another goes where that one goes: all that a sweep needs is in the point."""
+    worst = Worst(1e-12)
+    for label, ratings, params, config in _problems():
+        straight, half = (after_epochs("loops", ratings, params, config, epochs) for epochs in (4, 2))
+        engine = GibbsEngine("loops")
+        whole = engine.load(ratings, config)
+        state = engine.start(half, whole, config)
+        for _ in range(2):
+            state = cast(GibbsState, engine.next_epoch(engine.step(state, whole, config)))
+        worst.see_all("loops", state.params.tensors(), straight.params.tensors(), label)
+    return worst.checks()
+
+
 def standard_draws(ways: Ways) -> list[Check]:
     """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 58, 60, 61)."""
     worst, runs = Worst(1.0), 300

@@ -106,6 +106,7 @@ CHECKS: Mapping[str, NamedCheck] = {
     "posterior step by step": asking_checks.posterior_step_by_step,
     "draws in loops": gibbs_checks.draws_in_loops,
     "draws by inverses": gibbs_checks.draws_by_inverses,
+    "resumed chain": gibbs_checks.resumed_chain,
     "standard draws": gibbs_checks.standard_draws,
     "block by block": gibbs_checks.block_by_block,
     "joint distribution": gibbs_checks.joint_distribution,
