@@ -39,7 +39,7 @@ class Batch:
         values: (B,) ratings in the dtype of the parameters.
         shape: (m, n).
         indptr: (m + 1,) int64 when the pairs are sorted by user, else None.
-        per_list: pairs of a list that counts as one rating: 1, or 1 + S where S items were drawn beside each (Eq. 45);
+        per_list: pairs of a list that counts as one rating: 1, or 1 + S where S items were drawn beside each (Eq. 48);
             a list's user is that of all its pairs, and its chosen item comes first.
     """
 
@@ -101,7 +101,7 @@ def order_of(epoch: int, n_ratings: int, config: Config) -> Array:
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
     """The epoch's batches (Eq. 16): each rating once, `batch_size` at a time, the last one smaller.
 
-    With a loss of lists each rating is a list with items drawn beside it (Eq. 47).
+    With a loss of lists each rating is a list with items drawn beside it (Eq. 50).
     """
     if config.loss in DRAWN:
         yield from _lists(whole, epoch, config)

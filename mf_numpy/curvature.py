@@ -69,7 +69,7 @@ def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config
     block: Array = (others.T * bend) @ others / len(batch)
     if config.loss == "all_pairs":
         partners = params.Q if side == "user" else params.P
-        block += 2 * (partners.T @ partners) / len(batch)  # Eq. 44
+        block += 2 * (partners.T @ partners) / len(batch)  # Eq. 47
     block += 2 * config.reg * w * np.eye(others.shape[1])  # Eq. 19
     return block
 
@@ -90,7 +90,7 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
     bend = losses.curvature(predicted, batch.values[at], config).sum()
     p, q = extended(params, "user")[user], extended(params, "item")[item]
     if config.loss == "all_pairs":
-        e, bend = e + 2 * (p @ q), bend + 2  # Eq. 43: of r̂², which every pair has
+        e, bend = e + 2 * (p @ q), bend + 2  # Eq. 46: of r̂², which every pair has
     # p·q alone is bilinear: the two biases do not multiply each other.
     meets = np.eye(len(p))
     meets[params.shape[2] :] = 0
@@ -102,7 +102,7 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
     """θ_u (D,) that minimises J with everything else fixed, for the squared loss (Eq. 26): ridge regression.
 
     A row without ratings gets zeros, or, where it has no penalty either, what it has now. With ``all_pairs`` every
-    partner counts, each as sure as it is, and all of them are looked at (Eq. 42).
+    partner counts, each as sure as it is, and all of them are looked at (Eq. 45).
 
     Raises:
         ConfigError, IndexError: as `row_block`.

@@ -92,7 +92,7 @@ def _squared_cases() -> list[tuple[Case, Tensors]]:
 
 
 def derivatives_of_losses(ways: Ways) -> list[Check]:
-    """E and the curvature are the complex-step derivatives of ℓ and E, whatever the loss (Eq. 3, 17, 39, 40, 43)."""
+    """E and the curvature are the complex-step derivatives of ℓ and E, whatever the loss (Eq. 3, 17, 42, 43, 46)."""
     worst = Worst(1e-13)
     all_sizes = np.array([-40.0, -7.0, -1.5, -1e-9, 0.0, 0.3, 1.5, 40.0])
     for name, loss in losses.LOSSES.items():
@@ -109,7 +109,7 @@ def derivatives_of_losses(ways: Ways) -> list[Check]:
 
 
 def residuals_of_the_mean(ways: Ways) -> list[Check]:
-    """Where nothing but μ predicts, E adds up to 0 over the training ratings (Eq. 41)."""
+    """Where nothing but μ predicts, E adds up to 0 over the training ratings (Eq. 44)."""
     worst = Worst(1e-13)
     for loss in ("squared", "logistic", "poisson"):
         ratings, _, config = problem(22, loss=loss, init_scale=0.0)
@@ -121,7 +121,7 @@ def residuals_of_the_mean(ways: Ways) -> list[Check]:
 
 
 def means_of_losses(ways: Ways) -> list[Check]:
-    """What is predicted for a mean lets expect that mean, whatever the loss (Eq. 41)."""
+    """What is predicted for a mean lets expect that mean, whatever the loss (Eq. 44)."""
     worst = Worst(1e-13)
     for name in ("squared", "pseudo_huber", "logistic", "poisson"):
         config = Config(loss=name)

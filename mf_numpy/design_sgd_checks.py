@@ -1,4 +1,4 @@
-"""What a step for each rating must satisfy where users and items are features (Eq. 52 and 53): named checks."""
+"""What a step for each rating must satisfy where users and items are features (Eq. 39 and 40): named checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ N_EPOCHS = 3
 
 
 def walks_in_loops(ways: Ways) -> list[Check]:
-    """Epochs that move a row's own features once are those that move them at every rating, in plain Python (Eq. 53)."""
+    """Epochs that move a row's own features once are those that move them at every rating, in plain Python (Eq. 40)."""
     worst = Worst(1e-11)
     for label, ratings, theta, design, config in problems(lr=0.002):
         mine, gold = (after_epochs(backend, ratings, theta, design, config) for backend in ("numba", "loops"))
@@ -35,7 +35,7 @@ def walks_in_loops(ways: Ways) -> list[Check]:
 
 
 def batches_of_one(ways: Ways) -> list[Check]:
-    """A step for each rating is gradient descent on batches of one rating, in the same order (Eq. 34, 52)."""
+    """A step for each rating is gradient descent on batches of one rating, in the same order (Eq. 34, 39)."""
     worst = Worst(1e-11)
     for label, ratings, theta, design, config in problems(lr=0.002):
         gold = theta
@@ -51,7 +51,7 @@ def batches_of_one(ways: Ways) -> list[Check]:
 
 
 def mean_step_of_features(ways: Ways) -> list[Check]:
-    """As η goes to 0, an epoch is one step of -ηN∇J, whichever side takes turns (Eq. 34, 52)."""
+    """As η goes to 0, an epoch is one step of -ηN∇J, whichever side takes turns (Eq. 34, 39)."""
     worst = Worst(1e-5)
     eta = 1e-9
     for label, ratings, theta, design, config in problems(lr=eta):

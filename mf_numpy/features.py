@@ -105,7 +105,7 @@ class Features:
         return self._and(Block(kind="day", weight=weight))
 
     def drift(self, *, weight: float = 1.0) -> Features:
-        """How long before or after the row's mean day it is, a feature for each row (timeSVD++, Eq. 54)."""
+        """How long before or after the row's mean day it is, a feature for each row (timeSVD++, Eq. 41)."""
         return self._and(Block(kind="drift", weight=weight))
 
     def time_bins(self, n: int, *, weight: float = 1.0) -> Features:

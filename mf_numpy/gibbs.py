@@ -1,4 +1,4 @@
-"""Eq. 55 to 61: the posterior of rows with Gaussian priors, by the conditionals that a Gibbs sampler draws from.
+"""Eq. 54 to 60: the posterior of rows with Gaussian priors, by the conditionals that a Gibbs sampler draws from.
 
 Shapes: a row of the user side is θ_u = p_u (K,) in the plain model and (p_u, b_u) (K + 1,) in the biased one; D is
 that length. Likewise (q_i, c_i). All of it is float64.
@@ -25,7 +25,7 @@ class SideNoise:
     """Standard draws for one side.
 
     Attributes:
-        wishart: (D, D) lower triangular, normals below a diagonal of roots of χ² (Eq. 60).
+        wishart: (D, D) lower triangular, normals below a diagonal of roots of χ² (Eq. 59).
         mean: (D,) normals.
         rows: (rows, D) normals.
     """
@@ -51,7 +51,7 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Rows are N(mean, precision⁻¹) before their ratings are seen: m (D,) and Λ (D, D) of Eq. 55."""
+    """Rows are N(mean, precision⁻¹) before their ratings are seen: m (D,) and Λ (D, D) of Eq. 54."""
 
     mean: Array
     precision: Array
@@ -81,12 +81,12 @@ def scale_of(values: Array) -> float:
 
 
 def noise_precision(squared_error: float, scale: float, noise: Noise) -> float:
-    """α given all parameters (Eq. 61), in 1/rating²; `squared_error` is Σ (r̂ - r)² as they are now."""
-    return noise.precision / (SHAPE * scale**2 + squared_error / 2)  # Eq. 61
+    """α given all parameters (Eq. 60), in 1/rating²; `squared_error` is Σ (r̂ - r)² as they are now."""
+    return noise.precision / (SHAPE * scale**2 + squared_error / 2)  # Eq. 60
 
 
 def prior_of(rows: int, total: Array, square: Array, scale: float, noise: SideNoise, config: Config) -> Prior:
-    """m and Λ given the rows of a side (Eq. 59, 60).
+    """m and Λ given the rows of a side (Eq. 58, 59).
 
     Args:
         rows: how many.
@@ -96,32 +96,32 @@ def prior_of(rows: int, total: Array, square: Array, scale: float, noise: SideNo
     sure = MEAN_WEIGHT + rows
     center = total / sure
     # V: factors are in √rating units, biases in rating units.
-    begin = np.array([scale] * config.n_factors + [scale**2] * (config.model == "biased"))  # Eq. 55
-    spread = np.diag(begin) + square - sure * np.outer(center, center)  # Eq. 59
+    begin = np.array([scale] * config.n_factors + [scale**2] * (config.model == "biased"))  # Eq. 54
+    spread = np.diag(begin) + square - sure * np.outer(center, center)  # Eq. 58
     if not np.isfinite(spread).all():
         # The training loop reports it, with what to do.
         return Prior(np.full_like(center, np.nan), np.full_like(spread, np.nan))
     root = np.linalg.cholesky(spread)
     half = np.linalg.solve(root.T, noise.wishart)
-    precision: Array = half @ half.T  # Eq. 60
-    mean = center + root @ np.linalg.solve(noise.wishart.T, noise.mean) / np.sqrt(sure)  # Eq. 60
+    precision: Array = half @ half.T  # Eq. 59
+    mean = center + root @ np.linalg.solve(noise.wishart.T, noise.mean) / np.sqrt(sure)  # Eq. 59
     return Prior(mean, precision)
 
 
 def row_conditional(others: Array, left: Array, prior: Prior, alpha: float) -> tuple[Array, Array]:
-    """A (D, D) and h (D,) of one row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 56).
+    """A (D, D) and h (D,) of one row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 55).
 
     Args:
         others: (n, D), the other side's rows at its ratings, 1 in the place of a bias.
         left: (n,), what the ratings leave for it to say: r - μ and less the others' biases.
         alpha: α.
     """
-    precision: Array = prior.precision + alpha * (others.T @ others)  # Eq. 56
-    return precision, prior.precision @ prior.mean + alpha * (others.T @ left)  # Eq. 56
+    precision: Array = prior.precision + alpha * (others.T @ others)  # Eq. 55
+    return precision, prior.precision @ prior.mean + alpha * (others.T @ left)  # Eq. 55
 
 
 def row_draw(precision: Array, pull: Array, noise: Array) -> Array:
-    """N(A⁻¹h, A⁻¹) by A = L Lᵀ: the minimiser (Eq. 57), and noise through L⁻ᵀ (Eq. 58)."""
+    """N(A⁻¹h, A⁻¹) by A = L Lᵀ: the minimiser (Eq. 56), and noise through L⁻ᵀ (Eq. 57)."""
     root = np.linalg.cholesky(precision)
-    out: Array = np.linalg.solve(root.T, np.linalg.solve(root, pull) + noise)  # Eq. 58
+    out: Array = np.linalg.solve(root.T, np.linalg.solve(root, pull) + noise)  # Eq. 57
     return out

@@ -1,4 +1,4 @@
-"""What draws from a posterior must satisfy (Eq. 55 to 62): named checks beside `properties`.
+"""What draws from a posterior must satisfy (Eq. 54 to 61): named checks beside `properties`.
 
 Some of them are statistical tests. Under the right sampler each of their numbers is uniform on [0, 1], independently
 from run to run, so that the largest distance between their distribution function and the diagonal exceeds ε in n runs
@@ -108,7 +108,7 @@ def resumed_chain(ways: Ways) -> list[Check]:
 
 
 def standard_draws(ways: Ways) -> list[Check]:
-    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 58, 60, 61)."""
+    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 57, 59, 60)."""
     worst, runs = Worst(1.0), 300
     config = Config(solver="gibbs", n_factors=2)
     drawn = [gibbs.noise_of(epoch, (3, 4), 10, config) for epoch in range(1, runs + 1)]
@@ -205,7 +205,7 @@ def ranks_of_the_truth(ways: Ways) -> list[Check]:
 
 
 def mean_of_predictions(ways: Ways) -> list[Check]:
-    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 62)."""
+    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 61)."""
     worst = Worst(1e-12)
     for label, _, params, _ in _problems():
         rng = np.random.default_rng(5)
@@ -221,7 +221,7 @@ def mean_of_predictions(ways: Ways) -> list[Check]:
 
 
 def score_of_a_chain(ways: Ways) -> list[Check]:
-    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 62)."""
+    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 61)."""
     from mf_numpy.train import fit
 
     worst = Worst(1e-9)
@@ -251,7 +251,7 @@ def _uniform(worst: Worst, seen: dict[str, Any]) -> None:
 
 
 def _side(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
-    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 55)."""
+    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 54)."""
     # Of D rows XᵀX is Wishart by definition, and X⁻¹ makes what has its inverse for a covariance.
     root = rng.normal(size=(2, 2)) / np.sqrt([SCALE, SCALE**2])
     z = rng.normal(size=(count + 1, 2))
@@ -266,7 +266,7 @@ def _size(rows: Array, precision: Array) -> float:
 
 
 def _truth(rng: np.random.Generator, m: int, n: int) -> tuple[Params, float]:
-    """Parameters and α, drawn from the prior (Eq. 55)."""
+    """Parameters and α, drawn from the prior (Eq. 54)."""
     users, items = _side(rng, m)[2], _side(rng, n)[2]
     alpha = rng.standard_gamma(gibbs.SHAPE) / (gibbs.SHAPE * SCALE**2)
     return Params(users[:, :1], items[:, :1], users[:, 1].copy(), items[:, 1].copy(), mu=2.0), float(alpha)

@@ -1,6 +1,6 @@
 """Losses of a list of predictions, that of a chosen item first and those of items that were drawn behind it.
 
-Shapes: scores (B, 1 + S), r̂ of B lists with S drawn items each; offsets (B, 1 + S), log q of Eq. 46.
+Shapes: scores (B, 1 + S), r̂ of B lists with S drawn items each; offsets (B, 1 + S), log q of Eq. 49.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def _with_chosen(of_drawn: Array) -> Array:
 
 def _pairwise(scores: Array) -> Array:
     ahead = sigmoid(_behind(scores))
-    return _with_chosen(ahead / ahead.shape[1])  # Eq. 45
+    return _with_chosen(ahead / ahead.shape[1])  # Eq. 48
 
 
 def _pairwise_change(scores: Array, moved: Array) -> Array:
     ahead = _behind(scores)
     bend = sigmoid(ahead) * sigmoid(-ahead)
-    return _with_chosen(bend * _behind(moved) / bend.shape[1])  # Eq. 45
+    return _with_chosen(bend * _behind(moved) / bend.shape[1])  # Eq. 48
 
 
 def _log_sum(z: Array) -> Array:
@@ -79,7 +79,7 @@ def _log_sum(z: Array) -> Array:
 
 
 def shares(scores: Array, offsets: Array) -> Array:
-    """π, each item's share of its list (Eq. 46), (B, 1 + S)."""
+    """π, each item's share of its list (Eq. 49), (B, 1 + S)."""
     z = scores - offsets
     powers = np.exp(z - z.real.max(axis=1, keepdims=True))
     out: Array = powers / powers.sum(axis=1, keepdims=True)
@@ -89,24 +89,24 @@ def shares(scores: Array, offsets: Array) -> Array:
 def _listwise(scores: Array, offsets: Array) -> Array:
     e = shares(scores, offsets)
     # π - 1 of the chosen item as what the others have: near 1 it would lose its digits.
-    e[:, 0] = -e[:, 1:].sum(axis=1)  # Eq. 46
+    e[:, 0] = -e[:, 1:].sum(axis=1)  # Eq. 49
     return e
 
 
 def _listwise_change(scores: Array, offsets: Array, moved: Array) -> Array:
     pi = shares(scores, offsets)
-    out: Array = pi * (moved - (pi * moved).sum(axis=1, keepdims=True))  # Eq. 46
+    out: Array = pi * (moved - (pi * moved).sum(axis=1, keepdims=True))  # Eq. 49
     return out
 
 
 LISTS: Mapping[str, ListLoss] = {
     "bpr": ListLoss(
-        value=lambda scores, _: softplus(_behind(scores)).mean(axis=1),  # Eq. 45
+        value=lambda scores, _: softplus(_behind(scores)).mean(axis=1),  # Eq. 48
         residual=lambda scores, _: _pairwise(scores),
         change=lambda scores, _, moved: _pairwise_change(scores, moved),
     ),
     "softmax": ListLoss(
-        value=lambda scores, offsets: _log_sum(scores - offsets) - (scores - offsets)[:, 0],  # Eq. 46
+        value=lambda scores, offsets: _log_sum(scores - offsets) - (scores - offsets)[:, 0],  # Eq. 49
         residual=_listwise,
         change=_listwise_change,
     ),

@@ -1,4 +1,4 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 39 to 46, a number at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -39,17 +39,17 @@ def predictions(params: Params, batch: Batch) -> Array:
 
 
 def loss_and_residual(predicted: float, value: float, config: Config) -> tuple[float, float, float]:
-    """ℓ (Eq. 2) and E = ∂ℓ/∂r̂ (Eq. 3) of one rating, and the error E[r] - r (Eq. 41)."""
+    """ℓ (Eq. 2) and E = ∂ℓ/∂r̂ (Eq. 3) of one rating, and the error E[r] - r (Eq. 44)."""
     if config.loss == "all_pairs":
         error, sure = predicted - 1.0, config.loss_scale * value
-        return sure * error**2 + 1.0 - 2.0 * predicted, 2.0 * sure * error - 2.0, error  # Eq. 43
+        return sure * error**2 + 1.0 - 2.0 * predicted, 2.0 * sure * error - 2.0, error  # Eq. 46
     if config.loss == "logistic":
         sign = 1.0 - 2.0 * value
         cost, share = behind(sign * predicted)
-        return cost, sign * share, sign * share  # Eq. 39
+        return cost, sign * share, sign * share  # Eq. 42
     if config.loss == "poisson":
         rate = math.exp(predicted) if predicted < _LARGEST_EXPONENT else math.inf
-        return rate - value * predicted, rate - value, rate - value  # Eq. 40
+        return rate - value * predicted, rate - value, rate - value  # Eq. 43
     error = predicted - value
     if config.loss == "squared":
         return error**2, 2.0 * error, error  # Eq. 3
@@ -65,22 +65,22 @@ def behind(x: float) -> tuple[float, float]:
 
 
 def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[float, list[float], float]:
-    """ℓ of one list, the chosen item first, its E (Eq. 45, 46), and what the chosen item's probability lacks to 1."""
+    """ℓ of one list, the chosen item first, its E (Eq. 48, 49), and what the chosen item's probability lacks to 1."""
     n_drawn = len(scores) - 1
     if config.loss == "bpr":
         loss, e = 0.0, [0.0] * len(scores)
         for k in range(1, len(scores)):
             cost, share = behind(scores[k] - scores[0])
-            loss += cost / n_drawn  # Eq. 45
-            e[0] -= share / n_drawn  # Eq. 45
-            e[k] = share / n_drawn  # Eq. 45
+            loss += cost / n_drawn  # Eq. 48
+            e[0] -= share / n_drawn  # Eq. 48
+            e[k] = share / n_drawn  # Eq. 48
         return loss, e, e[0]
     z = [score - offset for score, offset in zip(scores, offsets, strict=True)]
     powers = [math.exp(x - max(z)) for x in z]
     shares = [power / sum(powers) for power in powers]
     # What the chosen item lacks is what the others have.
     lacks = sum(shares[1:])
-    return max(z) + math.log(sum(powers)) - z[0], [-lacks, *shares[1:]], lacks  # Eq. 46
+    return max(z) + math.log(sum(powers)) - z[0], [-lacks, *shares[1:]], lacks  # Eq. 49
 
 
 def costs(predicted: Array, batch: Batch, config: Config) -> tuple[float, list[float], float]:
@@ -142,13 +142,13 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
 
 
 def unobserved(params: Params, d_p: Array, d_q: Array, share: float) -> float:
-    """Σ r̂² over all m·n pairs, one after the other (Eq. 42); its gradient is added to d_p (m, K) and d_q (n, K)."""
+    """Σ r̂² over all m·n pairs, one after the other (Eq. 45); its gradient is added to d_p (m, K) and d_q (n, K)."""
     m, n, n_factors = params.shape
     total = 0.0
     for u in range(m):
         for i in range(n):
             predicted = sum(float(params.P[u, f]) * float(params.Q[i, f]) for f in range(n_factors))
-            total += predicted**2  # Eq. 42
+            total += predicted**2  # Eq. 45
             for f in range(n_factors):
                 d_p[u, f] += share * 2.0 * predicted * float(params.Q[i, f])
                 d_q[i, f] += share * 2.0 * predicted * float(params.P[u, f])

@@ -60,11 +60,11 @@ def _away(predicted: Array, values: Array) -> tuple[Array, Array]:
 
 def _leaning(predicted: Array, values: Array) -> Array:
     sign, away = _away(predicted, values)
-    return sign * sigmoid(away)  # Eq. 39
+    return sign * sigmoid(away)  # Eq. 42
 
 
 def _spread(predicted: Array) -> Array:
-    return sigmoid(predicted) * sigmoid(-predicted)  # Eq. 39
+    return sigmoid(predicted) * sigmoid(-predicted)  # Eq. 42
 
 
 LOSSES: Mapping[str, Loss] = {
@@ -83,29 +83,29 @@ LOSSES: Mapping[str, Loss] = {
     ),
     # E = σ(r̂) - r, written so that no probability near 1 cancels against the rating.
     "logistic": Loss(
-        value=lambda predicted, values, _: softplus(_away(predicted, values)[1]),  # Eq. 39
-        residual=lambda predicted, values, _: _leaning(predicted, values),  # Eq. 39
-        curvature=lambda predicted, values, _: _spread(predicted),  # Eq. 39
-        mean=sigmoid,  # Eq. 41
-        link=lambda mean: np.log(mean / (1 - mean)),  # Eq. 41
+        value=lambda predicted, values, _: softplus(_away(predicted, values)[1]),  # Eq. 42
+        residual=lambda predicted, values, _: _leaning(predicted, values),  # Eq. 42
+        curvature=lambda predicted, values, _: _spread(predicted),  # Eq. 42
+        mean=sigmoid,  # Eq. 44
+        link=lambda mean: np.log(mean / (1 - mean)),  # Eq. 44
         takes=lambda values: (values == 0) | (values == 1),
         asks="0 or 1",
     ),
     "poisson": Loss(
-        value=lambda predicted, values, _: np.exp(predicted) - values * predicted,  # Eq. 40
-        residual=lambda predicted, values, _: np.exp(predicted) - values,  # Eq. 40
-        curvature=lambda predicted, values, _: np.exp(predicted),  # Eq. 40
-        mean=np.exp,  # Eq. 41
-        link=np.log,  # Eq. 41
+        value=lambda predicted, values, _: np.exp(predicted) - values * predicted,  # Eq. 43
+        residual=lambda predicted, values, _: np.exp(predicted) - values,  # Eq. 43
+        curvature=lambda predicted, values, _: np.exp(predicted),  # Eq. 43
+        mean=np.exp,  # Eq. 44
+        link=np.log,  # Eq. 44
         takes=lambda values: values >= 0,
         asks="0 or larger",
     ),
     # What an observed pair adds to r̂², which `mf_numpy.objective.background` adds up over all pairs:
     # (1 + αr)(r̂ - 1)² - r̂².
     "all_pairs": Loss(
-        value=lambda predicted, values, alpha: alpha * values * (predicted - 1) ** 2 + 1 - 2 * predicted,  # Eq. 43
-        residual=lambda predicted, values, alpha: 2 * alpha * values * (predicted - 1) - 2,  # Eq. 43
-        curvature=lambda predicted, values, alpha: 2 * alpha * values + 0 * predicted,  # Eq. 43
+        value=lambda predicted, values, alpha: alpha * values * (predicted - 1) ** 2 + 1 - 2 * predicted,  # Eq. 46
+        residual=lambda predicted, values, alpha: 2 * alpha * values * (predicted - 1) - 2,  # Eq. 46
+        curvature=lambda predicted, values, alpha: 2 * alpha * values + 0 * predicted,  # Eq. 46
         # In the plain model nothing is predicted before a factor is.
         link=lambda mean: 0.0,
         target=np.ones_like,
@@ -119,14 +119,14 @@ ON_THE_SCALE = ("squared", "pseudo_huber")
 
 
 def value(predicted: Array, values: Array, config: Config) -> Array:
-    """ℓ of each pair (Eq. 2, 17, 39, 40, 43) or list (Eq. 45, 46); in squared rating units where r̂ is a rating."""
+    """ℓ of each pair (Eq. 2, 17, 42, 43, 46) or list (Eq. 48, 49); in squared rating units where r̂ is a rating."""
     if config.loss in LISTS:
         return LISTS[config.loss].value(in_lists(predicted, config), in_lists(values, config))
     return LOSSES[config.loss].value(predicted, values, config.loss_scale)
 
 
 def residual(predicted: Array, values: Array, config: Config) -> Array:
-    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 39, 40, 43, 45, 46), (B,) in rating units where r̂ is a rating."""
+    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49), (B,) in rating units where r̂ is a rating."""
     if config.loss in LISTS:
         return LISTS[config.loss].residual(in_lists(predicted, config), in_lists(values, config)).ravel()
     return LOSSES[config.loss].residual(predicted, values, config.loss_scale)
@@ -146,7 +146,7 @@ def change(predicted: Array, values: Array, moved: Array, config: Config) -> Arr
 
 
 def mean_of(predicted: Array, config: Config) -> Array:
-    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 41), or r̂ itself."""
+    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 44), or r̂ itself."""
     if config.loss in LISTS:
         return predicted
     # A rate past all numbers is infinite, and the training loop says what to do.
@@ -155,7 +155,7 @@ def mean_of(predicted: Array, config: Config) -> Array:
 
 
 def prediction_of(mean: float, config: Config) -> float:
-    """The r̂ that lets expect the rating `mean`, the inverse of `mean_of` (Eq. 41); infinite at the ends.
+    """The r̂ that lets expect the rating `mean`, the inverse of `mean_of` (Eq. 44); infinite at the ends.
 
     Where lists are ordered nothing depends on it, and it is 0.
     """

@@ -32,7 +32,7 @@ class Params:
         Q: (n, K) item factors.
         b: (m,) user biases in rating units, or None.
         c: (n,) item biases in rating units, or None.
-        mu: training mean in rating units, or what predicts it where the loss has another scale (Eq. 41), frozen; 0 in
+        mu: training mean in rating units, or what predicts it where the loss has another scale (Eq. 44), frozen; 0 in
             the plain model.
 
     Raises:

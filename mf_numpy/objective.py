@@ -46,18 +46,18 @@ def objective(params: Params, batch: Batch, config: Config) -> Any:
 
 
 def background(params: Params, config: Config) -> Any:
-    """Σ r̂² over all m·n pairs where the loss has it, else 0: ⟨PᵀP, QᵀQ⟩ (Eq. 43), with nothing of their number."""
+    """Σ r̂² over all m·n pairs where the loss has it, else 0: ⟨PᵀP, QᵀQ⟩ (Eq. 46), with nothing of their number."""
     if config.loss != "all_pairs":
         return 0.0
-    return total((params.P.T @ params.P) * (params.Q.T @ params.Q))  # Eq. 43
+    return total((params.P.T @ params.P) * (params.Q.T @ params.Q))  # Eq. 46
 
 
 def background_pull(params: Params, config: Config) -> Tensors:
-    """Its gradient: 2 P QᵀQ (m, K) and 2 Q PᵀP (n, K) (Eq. 44), or nothing."""
+    """Its gradient: 2 P QᵀQ (m, K) and 2 Q PᵀP (n, K) (Eq. 47), or nothing."""
     if config.loss != "all_pairs":
         return {}
     p, q = params.P, params.Q
-    return {"P": 2 * p @ (q.T @ q), "Q": 2 * q @ (p.T @ p)}  # Eq. 44
+    return {"P": 2 * p @ (q.T @ q), "Q": 2 * q @ (p.T @ p)}  # Eq. 47
 
 
 def total(values: Array) -> Any:
@@ -72,7 +72,7 @@ class Evaluation:
 
     Attributes:
         objective: J of Eq. 2 over the batch.
-        squared_error: Σ (E[r] - r)² over the batch whatever the loss (Eq. 41), so that an RMSE can be summed over
+        squared_error: Σ (E[r] - r)² over the batch whatever the loss (Eq. 44), so that an RMSE can be summed over
             batches.
         gradient: ∂J by parameter name, each in its parameter's shape.
     """

@@ -1,4 +1,4 @@
-"""What losses of lists and their draws must satisfy (Eq. 45 to 47): named checks beside `properties`."""
+"""What losses of lists and their draws must satisfy (Eq. 48 to 50): named checks beside `properties`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lists() -> Iterator[Case]:
 
 
 def lists_in_loops(ways: Ways) -> list[Check]:
-    """Gradient, J and squared errors of lists are those of plain loops (Eq. 45, 46)."""
+    """Gradient, J and squared errors of lists are those of plain loops (Eq. 48, 49)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = loops.gradient(case.params, case.batch, case.config)
@@ -45,7 +45,7 @@ def lists_in_loops(ways: Ways) -> list[Check]:
 
 
 def lists_by_complex_step(ways: Ways) -> list[Check]:
-    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 45, 46)."""
+    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 48, 49)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = complex_step(case.params, case.batch, case.config)
@@ -57,7 +57,7 @@ def lists_by_complex_step(ways: Ways) -> list[Check]:
 
 
 def change_of_lists(ways: Ways) -> list[Check]:
-    """How E of a list changes along a direction is its derivative by complex step (Eq. 45, 46)."""
+    """How E of a list changes along a direction is its derivative by complex step (Eq. 48, 49)."""
     worst = Worst(1e-13)
     for loss, scores, offsets, along, config in _scores():
         mine = losses.change(scores, offsets, along, config)
@@ -90,7 +90,7 @@ def _scores() -> Iterator[tuple[str, Array, Array, Array, Config]]:
 
 
 def strangers_alone(ways: Ways) -> list[Check]:
-    """No item is drawn beside a rating of a user who has rated it, even where she has rated nearly all (Eq. 47)."""
+    """No item is drawn beside a rating of a user who has rated it, even where she has rated nearly all (Eq. 50)."""
     worst = Worst(0.0)
     for power in (0.0, 1.0):
         whole, config = _table(power)
@@ -103,7 +103,7 @@ def strangers_alone(ways: Ways) -> list[Check]:
 
 
 def frequency_of_draws(ways: Ways) -> list[Check]:
-    """Beside a user's ratings an item comes as often as its n_i^α says among those she has not rated (Eq. 47)."""
+    """Beside a user's ratings an item comes as often as its n_i^α says among those she has not rated (Eq. 50)."""
     worst = Worst(0.1)
     for power in (0.0, 1.0):
         whole, config = _table(power)
@@ -119,7 +119,7 @@ def frequency_of_draws(ways: Ways) -> list[Check]:
 
 
 def price_of_draws(ways: Ways) -> list[Check]:
-    """What is taken off a score is the logarithm of the probability to be drawn, up to one number (Eq. 46, 47)."""
+    """What is taken off a score is the logarithm of the probability to be drawn, up to one number (Eq. 49, 50)."""
     worst = Worst(1e-12)
     for power in (0.0, 0.75, 1.0):
         whole, config = _table(power)

@@ -33,7 +33,7 @@ class EpochRecord:
         objective: J (Eq. 2) as the epoch's gradient saw it: before its update, or the mean over its mini-batches.
             Of ``gibbs`` it is the first term, the mean square.
         train_rmse: RMSE over the training ratings in that same pass, in rating units; of a loss with a link that of the
-            means of Eq. 41, of ``all_pairs`` that of r̂ to 1, and of a list that of the chosen item's probability to 1.
+            means of Eq. 44, of ``all_pairs`` that of r̂ to 1, and of a list that of the chosen item's probability to 1.
         valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated, or where the loss ranks.
         lr: η of the epoch.
         seconds: wall time of the epoch's steps, without evaluation.
@@ -125,7 +125,7 @@ class FitResult:
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
-        Where r̂ is no rating they are what it lets expect (Eq. 41): the probability of a 1, or the mean count; of a loss
+        Where r̂ is no rating they are what it lets expect (Eq. 44): the probability of a 1, or the mean count; of a loss
         that ranks they are its scores.
 
         Args:
@@ -153,7 +153,7 @@ class FitResult:
         return u, i
 
     def interval(self, users: Iterable[Any], items: Iterable[Any], level: float = 0.9) -> uncertainty.Intervals:
-        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 63).
+        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 62).
 
         Raises:
             ConfigError: a model without draws, or a level that is not between 0 and 1.

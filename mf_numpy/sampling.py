@@ -1,4 +1,4 @@
-"""Eq. 47: items drawn beside each rating, none of the user's own; by NumPy, for both packages.
+"""Eq. 50: items drawn beside each rating, none of the user's own; by NumPy, for both packages.
 
 Symbols: N ratings; S items drawn for each; n_i ratings of an item; α `Config.negative_power`.
 """
@@ -16,20 +16,20 @@ MOST_ROUNDS = 50
 
 
 def weights(items: Array, n_items: int, config: Config) -> Array:
-    """n_i^α of each item (n,), float64, to which its probability is proportional (Eq. 47); 0 for 0 ratings if α > 0."""
-    out: Array = np.bincount(items, minlength=n_items).astype(np.float64) ** config.negative_power  # Eq. 47
+    """n_i^α of each item (n,), float64, to which its probability is proportional (Eq. 50); 0 for 0 ratings if α > 0."""
+    out: Array = np.bincount(items, minlength=n_items).astype(np.float64) ** config.negative_power  # Eq. 50
     return out
 
 
 def offsets(items: Array, n_items: int, config: Config) -> Array:
-    """log q of each item (n,) up to a number that all share (Eq. 46): α log n_i; 0 where there is none to draw."""
+    """log q of each item (n,) up to a number that all share (Eq. 49): α log n_i; 0 where there is none to draw."""
     counts = np.bincount(items, minlength=n_items)
-    out: Array = config.negative_power * np.log(np.maximum(counts, 1))  # Eq. 46
+    out: Array = config.negative_power * np.log(np.maximum(counts, 1))  # Eq. 49
     return out
 
 
 def negatives(users: Array, items: Array, n_items: int, epoch: int, config: Config) -> Array:
-    """Items drawn for each of N ratings in epoch 1, 2, ... (Eq. 47), (N, S) int32, from seed and epoch alone.
+    """Items drawn for each of N ratings in epoch 1, 2, ... (Eq. 50), (N, S) int32, from seed and epoch alone.
 
     Raises:
         DataError: a user who has rated every item that can be drawn.

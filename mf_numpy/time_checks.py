@@ -1,4 +1,4 @@
-"""What users and items at a time must satisfy (Eq. 54): named checks, as in `properties`."""
+"""What users and items at a time must satisfy (Eq. 41): named checks, as in `properties`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ITEMS = Features().id().time_bins(PARTS, weight=2.0).popularity(PARTS)
 
 
 def time_by_hand(ways: Ways) -> list[Check]:
-    """r̂ is μ + b_u(t) + c_i(t) + p_u(t)·q_i(t), a drift, a day, a bin and a popularity at a time (Eq. 54)."""
+    """r̂ is μ + b_u(t) + c_i(t) + p_u(t)·q_i(t), a drift, a day, a bin and a popularity at a time (Eq. 41)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for label, made, held_out in problems():
         theta = _drawn(made)
@@ -38,7 +38,7 @@ def time_by_hand(ways: Ways) -> list[Check]:
 
 
 def drift_about_the_mean(ways: Ways) -> list[Check]:
-    """Of a row's drifts, unbent again, the sum over its training ratings is 0, whatever is held out (Eq. 54)."""
+    """Of a row's drifts, unbent again, the sum over its training ratings is 0, whatever is held out (Eq. 41)."""
     worst = Worst(1e-9)
     for label, made, _ in problems():
         at = [k for k, name in enumerate(made.design.users.names) if name.endswith("drift")]
@@ -49,7 +49,7 @@ def drift_about_the_mean(ways: Ways) -> list[Check]:
 
 
 def time_runs_backwards(ways: Ways) -> list[Check]:
-    """With every day mirrored, drifts change their signs, bins their order, and nothing else (Eq. 54)."""
+    """With every day mirrored, drifts change their signs, bins their order, and nothing else (Eq. 41)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for label, made, held_out in problems():
         ratings = made.original

@@ -1,4 +1,4 @@
-"""Blocks of features that change with time (Eq. 54): what a user or an item is on a day; a part of `mf_numpy.features`.
+"""Blocks of features that change with time (Eq. 41): what a user or an item is on a day; a part of `mf_numpy.features`.
 
 Time is counted in whole days. Rows with days are made by `mf_numpy.timed`.
 """
@@ -67,7 +67,7 @@ def fit_cells(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[st
 
 
 def fit_drift(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[str]]:
-    """sign(t - t̄)|t - t̄|^0.4 of the row's own mean day t̄, divided by the largest of training (Eq. 54)."""
+    """sign(t - t̄)|t - t̄|^0.4 of the row's own mean day t̄, divided by the largest of training (Eq. 41)."""
     moments = moments_of(block, rows)
     index, at = _own(rows)
     total = np.bincount(at, moments.days * moments.counts, len(index))
@@ -84,7 +84,7 @@ def fit_drift(block: Block, rows: Rows, others: IdMap) -> tuple[Encoder, list[st
         place = index.get_indexer(pd.Index(more.ids))
         out = _ones(place, len(index))
         known = place >= 0
-        out.data = deviation(place[known], moments_of(block, more).days[known]) / largest  # Eq. 54
+        out.data = deviation(place[known], moments_of(block, more).days[known]) / largest  # Eq. 41
         return out
 
     return encode, [f"id={raw} drift" for raw in index]

@@ -1,4 +1,4 @@
-"""Users and items at a time (Eq. 54): one who is described anew each day is a row of the design for each day.
+"""Users and items at a time (Eq. 41): one who is described anew each day is a row of the design for each day.
 
 ``timed(train, users=Features().id().rated().day(), items=Features().id().time_bins(30))`` makes of a training set one
 whose users are users on a day and whose items are items in a bin; both packages fit it as any other, with its design.

@@ -87,7 +87,7 @@ def in_parts(whole: Batch, config: Config) -> bool:
 def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
     """The epoch's batches, the same pairs in the same order as by hand; gathered on the device.
 
-    Lists are drawn on the host (Eq. 47), and moved.
+    Lists are drawn on the host (Eq. 50), and moved.
     """
     if config.loss in DRAWN:
         users, items, values = (x.cpu().numpy() for x in (whole.users, whole.items, whole.values))

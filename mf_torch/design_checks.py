@@ -45,7 +45,7 @@ def features_in_torch_step(ways: Ways) -> list[Check]:
 
 
 def walks_in_torch_steps(ways: Ways) -> list[Check]:
-    """A step for each rating by the kernel is autograd's, and torch's own, on batches of one rating (Eq. 52)."""
+    """A step for each rating by the kernel is autograd's, and torch's own, on batches of one rating (Eq. 39)."""
     worst = Worst(1e-11)
     for label, ratings, theta, design, config in design_sgd_checks.problems(lr=0.002):
         engine = DesignEngine(design)

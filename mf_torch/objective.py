@@ -38,13 +38,13 @@ def objective(
         predicted = _scores(module, batch) if config.loss in DRAWN else module(batch.users, batch.items)
     data_term = loss(predicted, batch.values, config).mean()  # Eq. 2
     if config.loss == "all_pairs":
-        data_term = data_term + background(module) / len(batch)  # Eq. 43
+        data_term = data_term + background(module) / len(batch)  # Eq. 46
     data_term = data_term + penalty(module, batch, config)
     return Objective(data_term, squared_errors(predicted, batch.values, config))
 
 
 def squared_errors(predicted: Float[Tensor, " B"], values: Float[Tensor, " B"], config: Config) -> Float[Tensor, ""]:
-    """Σ (E[r] - r)² (Eq. 41), cut off from the graph; as `mf_numpy.losses.squared_errors`."""
+    """Σ (E[r] - r)² (Eq. 44), cut off from the graph; as `mf_numpy.losses.squared_errors`."""
     predicted = predicted.detach()
     if config.loss in DRAWN:
         error = _lacks(in_lists(predicted, config), in_lists(values, config), config)
@@ -55,26 +55,26 @@ def squared_errors(predicted: Float[Tensor, " B"], values: Float[Tensor, " B"], 
 
 
 def mean_of(predicted: Float[Tensor, " B"], config: Config) -> Float[Tensor, " B"]:
-    """The rating to expect where r̂ is predicted (Eq. 41); the twin of `mf_numpy.losses.mean_of`."""
+    """The rating to expect where r̂ is predicted (Eq. 44); the twin of `mf_numpy.losses.mean_of`."""
     if config.loss == "logistic":
-        return torch.sigmoid(predicted)  # Eq. 41
-    return torch.exp(predicted) if config.loss == "poisson" else predicted  # Eq. 41
+        return torch.sigmoid(predicted)  # Eq. 44
+    return torch.exp(predicted) if config.loss == "poisson" else predicted  # Eq. 44
 
 
 def loss(predicted: Float[Tensor, " pairs"], values: Float[Tensor, " pairs"], config: Config) -> Float[Tensor, " B"]:
-    """ℓ of each rating (Eq. 2, 17, 39, 40, 43) or list (Eq. 45, 46); its derivatives are autograd's to find."""
+    """ℓ of each rating (Eq. 2, 17, 42, 43, 46) or list (Eq. 48, 49); its derivatives are autograd's to find."""
     if config.loss == "bpr":
         scores = in_lists(predicted, config)
-        return -F.logsigmoid(scores[:, :1] - scores[:, 1:]).mean(dim=1)  # Eq. 45
+        return -F.logsigmoid(scores[:, :1] - scores[:, 1:]).mean(dim=1)  # Eq. 48
     if config.loss == "softmax":
         z = in_lists(predicted - values, config)
-        return torch.logsumexp(z, dim=1) - z[:, 0]  # Eq. 46
+        return torch.logsumexp(z, dim=1) - z[:, 0]  # Eq. 49
     if config.loss == "all_pairs":
-        return config.loss_scale * values * (predicted - 1) ** 2 + 1 - 2 * predicted  # Eq. 43
+        return config.loss_scale * values * (predicted - 1) ** 2 + 1 - 2 * predicted  # Eq. 46
     if config.loss == "logistic":
-        return -F.logsigmoid((2 * values - 1) * predicted)  # Eq. 39
+        return -F.logsigmoid((2 * values - 1) * predicted)  # Eq. 42
     if config.loss == "poisson":
-        return torch.exp(predicted) - values * predicted  # Eq. 40
+        return torch.exp(predicted) - values * predicted  # Eq. 43
     error = predicted - values
     if config.loss == "squared":
         return error**2
@@ -101,8 +101,8 @@ def _lacks(scores: Tensor, offsets: Tensor, config: Config) -> Tensor:
 
 
 def background(module: MatrixFactorization) -> Float[Tensor, ""]:
-    """Σ r̂² over all m·n pairs: ⟨PᵀP, QᵀQ⟩ (Eq. 43); the twin of `mf_numpy.objective.background`."""
-    return ((module.P.T @ module.P) * (module.Q.T @ module.Q)).sum()  # Eq. 43
+    """Σ r̂² over all m·n pairs: ⟨PᵀP, QᵀQ⟩ (Eq. 46); the twin of `mf_numpy.objective.background`."""
+    return ((module.P.T @ module.P) * (module.Q.T @ module.Q)).sum()  # Eq. 46
 
 
 def penalty(module: MatrixFactorization, batch: Batch, config: Config) -> Float[Tensor, ""]:

@@ -39,7 +39,7 @@ def _config(loss: Any, **settings: Any) -> Config:
 
 
 def _dense(train: Ratings, config: Config, params: Any) -> tuple[float, dict[str, np.ndarray]]:
-    """J and its gradient with every matrix of Eq. 42 written down."""
+    """J and its gradient with every matrix of Eq. 45 written down."""
     C, T = np.ones(train.shape), np.zeros(train.shape)
     C[train.users, train.items] += config.loss_scale * train.values
     T[train.users, train.items] = 1

@@ -1,4 +1,4 @@
-"""Eq. 26 and 44 for every row of one side, in parallel: what alternating least squares is made of.
+"""Eq. 26 and 47 for every row of one side, in parallel: what alternating least squares is made of.
 
 A row depends on its own ratings alone, which are added up in their order: bits do not depend on the number of threads.
 """
@@ -74,15 +74,15 @@ def room(n_rows, width, like):  # type: ignore[no-untyped-def]
 
 @per_form
 def rows_kernel(form: int, draws: int = 0) -> Any:
-    """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26, 44).
+    """The kernel of one side: each row that has ratings becomes its minimiser (Eq. 26, 47).
 
     Where a normal matrix is as good as singular, the row stays and `failed` says so. norms[row] is |θ|² of the row
     before it moved and, with `measure`, squares[row] Σ (r̂ - r)² of its ratings.
 
     `gram` is what the matrix begins with, in the shape of A: zeros or, with `all_pairs`, Σ q qᵀ over all partners. A
-    rating is then r times α = `alpha` surer than what was not rated, and what is to be predicted is 1 (Eq. 42).
+    rating is then r times α = `alpha` surer than what was not rated, and what is to be predicted is 1 (Eq. 45).
 
-    With `draws` = 1 each row becomes a draw from its conditional (Eq. 56, 58) instead. The prior over the noise's
+    With `draws` = 1 each row becomes a draw from its conditional (Eq. 55, 57) instead. The prior over the noise's
     precision, Λ/α and Λm/α, comes bordered as a row's normal matrix does: `gram`, pull (2, W) and corner (2,), the last
     coordinate's; the ridge is then 0. noise (·, W) and noise_bias are z/√α. Without, these four are not looked at.
     """
@@ -131,9 +131,9 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
                         # q qᵀ αr and q (1 + αr), both from one row: q √(αr), and (1 + αr)/√(αr) times it.
                         sure = alpha * values[first + j]
                         root = np.sqrt(sure)
-                        left = (one + sure) / root  # Eq. 44
+                        left = (one + sure) / root  # Eq. 47
                         for c in range(width):
-                            panel[j, c] *= root  # Eq. 44
+                            panel[j, c] *= root  # Eq. 47
                     pairs[j, 0], pairs[j, 1] = left, 1
                     total += left
                 whole = (count + 3) // 4 * 4
@@ -170,12 +170,12 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
                     continue
                 bias = total / pivot
                 if draws:
-                    bias += noise_bias[row] / np.sqrt(pivot)  # Eq. 58
+                    bias += noise_bias[row] / np.sqrt(pivot)  # Eq. 57
                 own_bias[row] = bias
             for k in range(n_rows):
                 z[k] = S[k, 0] - bias * S[k, 1]
                 if draws:
-                    z[k] += noise[row, k]  # Eq. 58
+                    z[k] += noise[row, k]  # Eq. 57
             back_substitute(A, roots, z, x, form)  # Eq. 26
             for c in range(width):
                 own[row, c] = x[c]

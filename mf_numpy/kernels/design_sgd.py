@@ -1,4 +1,4 @@
-"""Eq. 52 and 53: a step for each rating that moves features, row by row of one side."""
+"""Eq. 39 and 40: a step for each rating that moves features, row by row of one side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mf_numpy.kernels.vector import add, dot, load, scale, store
 
 @per_form
 def epoch_kernel(form: int) -> Any:
-    """The kernel of some turns: Eq. 52 for every rating of their rows, and ℓ of each before its step.
+    """The kernel of some turns: Eq. 39 for every rating of their rows, and ℓ of each before its step.
 
     `order` holds the rows of the side whose turn it is, x their features and W what belongs to these; y and Z are
     those of the other side. `room` is (3, K).
@@ -58,18 +58,18 @@ def epoch_kernel(form: int) -> Any:
                 step = -lr * e
                 for k in range(y_first, y_end):
                     a = np.uint64(y_at[k])
-                    store(Z, a, add(scale(load(Z, a, form), keep), step * y[k], p))  # Eq. 52
+                    store(Z, a, add(scale(load(Z, a, form), keep), step * y[k], p))  # Eq. 39
                     if biased:
                         z[a] = keep * z[a] + step * y[k]
-                p = add(scale(p, keep), step * length, q)  # Eq. 53
-                moved = add(scale(moved, keep), step, q)  # Eq. 53
+                p = add(scale(p, keep), step * length, q)  # Eq. 40
+                moved = add(scale(moved, keep), step, q)  # Eq. 40
                 kept *= keep
                 if biased:
                     bias = keep * bias + step * length
                     moved_b = keep * moved_b + step
             for k in range(x_first, x_end):
                 a = np.uint64(x_at[k])
-                store(W, a, add(scale(load(W, a, form), kept), x[k], moved))  # Eq. 53
+                store(W, a, add(scale(load(W, a, form), kept), x[k], moved))  # Eq. 40
                 if biased:
                     w[a] = kept * w[a] + x[k] * moved_b
 

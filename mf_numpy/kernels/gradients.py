@@ -50,9 +50,9 @@ def _of_exponential(predicted, value, kind):  # type: ignore[no-untyped-def]
         away = sign * predicted
         small = np.exp(-abs(away))
         share = (one if away > 0 else small) / (one + small)
-        return np.float64(max(away, away - away)) + np.log1p(np.float64(small)), sign * share  # Eq. 39
+        return np.float64(max(away, away - away)) + np.log1p(np.float64(small)), sign * share  # Eq. 42
     rate = np.exp(predicted)
-    return np.float64(rate) - np.float64(value) * np.float64(predicted), rate - value  # Eq. 40
+    return np.float64(rate) - np.float64(value) * np.float64(predicted), rate - value  # Eq. 43
 
 
 @numba.njit(inline="always")
@@ -62,8 +62,8 @@ def loss_and_residual(predicted, value, kind, delta):  # type: ignore[no-untyped
         return _of_exponential(predicted, value, kind)
     if kind == ALL_PAIRS:
         miss, sure = predicted - type(predicted)(1), delta * value
-        cost = np.float64(sure) * np.float64(miss) * np.float64(miss) + 1 - 2 * np.float64(predicted)  # Eq. 43
-        return cost, sure * (miss + miss) - type(predicted)(2)  # Eq. 43
+        cost = np.float64(sure) * np.float64(miss) * np.float64(miss) + 1 - 2 * np.float64(predicted)  # Eq. 46
+        return cost, sure * (miss + miss) - type(predicted)(2)  # Eq. 46
     error = predicted - value
     if kind == SQUARED:
         return np.float64(error) * np.float64(error), error + error  # Eq. 3
@@ -74,7 +74,7 @@ def loss_and_residual(predicted, value, kind, delta):  # type: ignore[no-untyped
 
 @numba.njit(inline="always")
 def error_of_mean(predicted, value, e, kind):  # type: ignore[no-untyped-def]
-    """E[r] - r (Eq. 41), given E."""
+    """E[r] - r (Eq. 44), given E."""
     if kind == ALL_PAIRS:
         return predicted - type(predicted)(1)
     return e if kind >= LOGISTIC else predicted - value
@@ -246,7 +246,7 @@ def gradient(params: Params, batch: Batch | Blocks, config: Config, room: Worksp
         loss, squared_error = _sums_of_pairs(params, batch, config, room.gradient)
     w_u, w_i = penalty_weights(batch, config)
     for name, pull in background_pull(params, config).items():
-        room.gradient[name] += pull  # Eq. 44
+        room.gradient[name] += pull  # Eq. 47
     loss += background(params, config)
     as_type = params.P.dtype.type
     norms = 0.0

@@ -137,7 +137,7 @@ class AlsEngine:
 
 
 def _of_all_pairs(params: Params, rows: Rows, config: Config) -> tuple[float, float]:
-    """N times the data term of Eq. 43, and Σ (r̂ - 1)²."""
+    """N times the data term of Eq. 46, and Σ (r̂ - 1)²."""
     users = np.repeat(np.arange(len(rows.weights), dtype=np.int32), np.diff(rows.indptr))
     predicted = predict(params, users, rows.others)
     loss = total(losses.value(predicted, rows.values, config)) + background(params, config)
@@ -171,7 +171,7 @@ def _half(state: AlsState, whole: BothSides, side: Side, config: Config, measure
     n_rows, all_pairs = normal.n_rows(n_factors, shape), config.loss == "all_pairs"
     gram = np.zeros((n_rows, own.shape[1]), own.dtype)
     if all_pairs:
-        gram[:n_factors] = table[:, :n_factors].T @ table  # Eq. 44
+        gram[:n_factors] = table[:, :n_factors].T @ table  # Eq. 47
     over_rows(
         als.rows_kernel(shape), rows.bounds, *given, ridge, gram, all_pairs, as_type(config.loss_scale),
         n_factors, n_rows, als.panel_rows(own.shape[1], own.itemsize), as_type(als.least_pivot(n_factors, own.dtype)),
@@ -205,7 +205,7 @@ def _normal(state: AlsState, rows: Rows, side: Side, row: int, config: Config) -
         sure = config.loss_scale * rows.values[at].astype(np.float64)
         every = (state.params.Q if side == "user" else state.params.P).astype(np.float64)
         matrix = every.T @ every + (y.T * sure) @ y + ridge * np.eye(y.shape[1])
-        return here, matrix, y.T @ (1 + sure)  # Eq. 44
+        return here, matrix, y.T @ (1 + sure)  # Eq. 47
     return here, y.T @ y + ridge * np.eye(y.shape[1]), y.T @ left
 
 

@@ -1,4 +1,4 @@
-"""``sgd`` of features: one step for each rating (Eq. 52), all those of a user, or of an item, in a row (Eq. 53)."""
+"""``sgd`` of features: one step for each rating (Eq. 39), all those of a user, or of an item, in a row (Eq. 40)."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class Point:
 class DesignSgdEngine:
     """Single steps through a design, by one thread; `mf_numpy.engine.Engine` says what each method does.
 
-    With the backend ``loops`` every feature of a rating is moved at once, in plain Python: it knows no Eq. 53.
+    With the backend ``loops`` every feature of a rating is moved at once, in plain Python: it knows no Eq. 40.
 
     Raises:
-        ConfigError: another backend than ``numba`` and ``loops``, a penalty or rule that Eq. 53 does not hold for.
+        ConfigError: another backend than ``numba`` and ``loops``, a penalty or rule that Eq. 40 does not hold for.
     """
 
     device = "cpu"
@@ -189,5 +189,5 @@ def _epoch_in_loops(state: Point, whole: Walk, design: Design, config: Config) -
         loss += seen.objective - config.reg * float(norms(theta, *by_hand.penalty_weights(one, design, config)))
         square += seen.squared_error
         for name, moving in theta.tensors().items():
-            moving -= lr * seen.gradient[name]  # Eq. 52
+            moving -= lr * seen.gradient[name]  # Eq. 39
     return loss, square

@@ -1,6 +1,6 @@
-"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 56) instead of minimised.
+"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 55) instead of minimised.
 
-A sweep draws the noise's precision (Eq. 61), then of users and of items the prior (Eq. 59, 60) and the rows (Eq. 58).
+A sweep draws the noise's precision (Eq. 60), then of users and of items the prior (Eq. 58, 59) and the rows (Eq. 57).
 """
 
 from __future__ import annotations

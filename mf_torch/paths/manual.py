@@ -43,9 +43,9 @@ class Manual(Path):
             module.c.grad = et_1 * share + reg * w_i * module.c  # Eq. 6
         if config.loss == "all_pairs":
             of_p, of_q = module.Q.T @ module.Q, module.P.T @ module.P
-            module.P.grad += 2 * share * (module.P @ of_p)  # Eq. 44
-            module.Q.grad += 2 * share * (module.Q @ of_q)  # Eq. 44
-            loss = loss + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 43
+            module.P.grad += 2 * share * (module.P @ of_p)  # Eq. 47
+            module.Q.grad += 2 * share * (module.Q @ of_q)  # Eq. 47
+            loss = loss + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 46
         return Objective(loss * share + penalty(module, w_u, w_i, config), squared_error)
 
 
@@ -54,15 +54,15 @@ def loss_and_residual(predicted: Tensor, values: Tensor, config: Config) -> tupl
     if config.loss == "logistic":
         sign = 1 - 2 * values
         away = sign * predicted
-        loss, e = -F.logsigmoid(-away), sign * torch.sigmoid(away)  # Eq. 39
+        loss, e = -F.logsigmoid(-away), sign * torch.sigmoid(away)  # Eq. 42
         return loss.sum(dtype=torch.float64), e, sum_of_squares(e)
     if config.loss == "all_pairs":
         sure, miss = config.loss_scale * values, predicted - 1
-        loss, e = sure * miss**2 + 1 - 2 * predicted, 2 * sure * miss - 2  # Eq. 43
+        loss, e = sure * miss**2 + 1 - 2 * predicted, 2 * sure * miss - 2  # Eq. 46
         return loss.sum(dtype=torch.float64), e, sum_of_squares(miss)
     if config.loss == "poisson":
         rate = torch.exp(predicted)
-        loss, e = rate - values * predicted, rate - values  # Eq. 40
+        loss, e = rate - values * predicted, rate - values  # Eq. 43
         return loss.sum(dtype=torch.float64), e, sum_of_squares(e)
     error = predicted.sub_(values)
     squared_error = sum_of_squares(error)

@@ -67,22 +67,22 @@ def users_kernel(
         if LOSS == "all_pairs":
             error = tl.where(here, predicted - 1, 0.0)
             sure = delta * value
-            each = (sure * error).to(tl.float64) * error.to(tl.float64) + 1 - 2 * predicted.to(tl.float64)  # Eq. 43
+            each = (sure * error).to(tl.float64) * error.to(tl.float64) + 1 - 2 * predicted.to(tl.float64)  # Eq. 46
             loss += tl.where(here, each, 0.0)
-            slope = tl.where(here, 2 * sure * error - 2, 0.0)  # Eq. 43
+            slope = tl.where(here, 2 * sure * error - 2, 0.0)  # Eq. 46
         if LOSS == "logistic":
             sign = 1 - 2 * value
             away = sign * predicted
             small = tl.exp(-tl.abs(away))
-            each = tl.maximum(away, 0.0).to(tl.float64) + tl.log(1 + small.to(tl.float64))  # Eq. 39
+            each = tl.maximum(away, 0.0).to(tl.float64) + tl.log(1 + small.to(tl.float64))  # Eq. 42
             loss += tl.where(here, each, 0.0)
-            slope = tl.where(here, sign * tl.where(away > 0, 1.0, small) / (1 + small), 0.0)  # Eq. 39
+            slope = tl.where(here, sign * tl.where(away > 0, 1.0, small) / (1 + small), 0.0)  # Eq. 42
             error = slope
         if LOSS == "poisson":
             rate = tl.exp(predicted)
-            each = rate.to(tl.float64) - value.to(tl.float64) * predicted.to(tl.float64)  # Eq. 40
+            each = rate.to(tl.float64) - value.to(tl.float64) * predicted.to(tl.float64)  # Eq. 43
             loss += tl.where(here, each, 0.0)
-            slope = tl.where(here, rate - value, 0.0)  # Eq. 40
+            slope = tl.where(here, rate - value, 0.0)  # Eq. 43
             error = slope
         square += error.to(tl.float64) * error.to(tl.float64)
         tl.store(e + k, slope, mask=here)
@@ -224,9 +224,9 @@ def _gradient(
     if loss == "all_pairs":
         p, q = P.to(values.dtype), Q.to(values.dtype)
         of_p, of_q = q.T @ q, p.T @ p
-        grads[0].add_(p @ of_p, alpha=2 * share)  # Eq. 44
-        grads[1].add_(q @ of_q, alpha=2 * share)  # Eq. 44
-        cost = cost + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 43
+        grads[0].add_(p @ of_p, alpha=2 * share)  # Eq. 47
+        grads[1].add_(q @ of_q, alpha=2 * share)  # Eq. 47
+        cost = cost + (of_p * of_q).sum(dtype=torch.float64)  # Eq. 46
     return cost * share + reg * norms.sum(), squared_error.clone()
 
 
