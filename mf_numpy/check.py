@@ -212,7 +212,7 @@ def trajectory_configs() -> Iterator[tuple[str, Config]]:
                 n_factors=2, dtype="float64", init_scale=0.5, n_epochs=N_STEPS, lr_schedule=((N_STEPS // 2, 0.5),),
             )  # fmt: skip
             yield "nesterov, biased, per_rating, pseudo-Huber", huber
-            yield "nesterov, biased, per_rating, logistic", replace(huber, loss="logistic")
+            yield "nesterov, biased, per_rating, logistic", replace(huber, loss="logistic", reg=0.005)
     for rule, kind, penalty in (("adam", "biased", "per_rating"), ("adagrad", "plain", "total")):
         yield (
             f"{rule}, {kind}, {penalty}",

@@ -12,7 +12,7 @@ import pytest
 import mf_numpy
 import mf_torch
 from mf_numpy import Config, FitResult, Ratings, Split
-from mf_numpy.check import ENGINES, TRAJECTORY_TOLERANCE, relative_difference, trajectory, trajectory_configs
+from mf_numpy.check import ENGINES, TRAJECTORY_TOLERANCE, relative_difference, suited, trajectory, trajectory_configs
 from mf_numpy.engine import NumpyEngine
 from mf_torch.check import observe
 from mf_torch.train import TorchEngine
@@ -38,8 +38,9 @@ def few() -> Ratings:
 def test_200_steps_agree_with_the_loops(few: Ratings, label: str, name: str) -> None:
     config = CONFIGS[label]
     assert config.n_epochs == 200 and config.lr_at(200) == config.lr_at(1) / 2
-    gold = list(trajectory(*ENGINES["loops"], few, config))
-    mine = list(trajectory(*ALL_ENGINES[name], few, config))
+    ratings = suited(few, config)
+    gold = list(trajectory(*ENGINES["loops"], ratings, config))
+    mine = list(trajectory(*ALL_ENGINES[name], ratings, config))
     assert len(mine) == len(gold) == 200
     expected_names = {"objective", "E", "gradient P", "P"} | ({"velocity P"} if config.momentum else set())
     assert expected_names <= gold[0].keys() == mine[0].keys()

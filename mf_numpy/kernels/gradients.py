@@ -42,9 +42,13 @@ def loss_kind(config: Config) -> int:
 
 
 @numba.njit
-def _of_exponential(predicted, value, kind):  # type: ignore[no-untyped-def]
-    """`loss_and_residual` of the losses that take an exponential."""
+def _of_choices(predicted, value, kind, delta):  # type: ignore[no-untyped-def]
+    """`loss_and_residual` of the losses that are not of grades, which keep their scalars out of the others' loop."""
     one = type(predicted)(1)
+    if kind == ALL_PAIRS:
+        miss, sure = predicted - one, delta * value
+        cost = np.float64(sure) * np.float64(miss) * np.float64(miss) + 1 - 2 * np.float64(predicted)  # Eq. 46
+        return cost, sure * (miss + miss) - (one + one)  # Eq. 46
     if kind == LOGISTIC:
         sign = one - value - value
         away = sign * predicted
@@ -58,12 +62,8 @@ def _of_exponential(predicted, value, kind):  # type: ignore[no-untyped-def]
 @numba.njit(inline="always")
 def loss_and_residual(predicted, value, kind, delta):  # type: ignore[no-untyped-def]
     """ℓ (Eq. 2) in float64 and E (Eq. 3) in the precision of `predicted`."""
-    if kind >= LOGISTIC:
-        return _of_exponential(predicted, value, kind)
-    if kind == ALL_PAIRS:
-        miss, sure = predicted - type(predicted)(1), delta * value
-        cost = np.float64(sure) * np.float64(miss) * np.float64(miss) + 1 - 2 * np.float64(predicted)  # Eq. 46
-        return cost, sure * (miss + miss) - type(predicted)(2)  # Eq. 46
+    if kind >= ALL_PAIRS:
+        return _of_choices(predicted, value, kind, delta)
     error = predicted - value
     if kind == SQUARED:
         return np.float64(error) * np.float64(error), error + error  # Eq. 3
