@@ -50,11 +50,9 @@ def walks_in_torch_steps(ways: Ways) -> list[Check]:
     for label, ratings, theta, design, config in design_sgd_checks.problems(lr=0.002):
         engine = DesignEngine(design)
         state = engine.start(State(theta.copy()), None, config)
-        for epoch in range(1, design_sgd_checks.N_EPOCHS + 1):
-            for one in design_sgd_checks.one_by_one(ratings, design, config, epoch):
-                state = engine.step(state, engine.weighted(one, config), config)
-            state = engine.next_epoch(state)
+        for one in design_sgd_checks.one_by_one(ratings, design, config, epoch=1):
+            state = engine.step(state, engine.weighted(one, config), config)
         gold = engine.export(state).params
-        mine = design_sgd_checks.after_epochs("numba", ratings, theta, design, config)
+        mine = design_sgd_checks.after_epochs("numba", ratings, theta, design, config, n_epochs=1)
         worst.see_all("numba", mine.tensors(), gold.tensors(), label)
     return worst.checks()
