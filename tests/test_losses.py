@@ -206,3 +206,12 @@ def test_later_clicks_are_learned_even_where_all_of_them_are_ones() -> None:
     )
     stranger = went_on.recommend(99, n=9)["predicted"]
     assert stranger.is_monotonic_decreasing and stranger.between(0, 1).all()
+
+
+def test_all_pairs_of_fewer_items_than_factors_go_the_shortest_way() -> None:
+    """No row of users has one minimiser then; the shortest is taken, and predicts what that of full rank does."""
+    ratings = Ratings.of_indices([0, 0, 1, 2, 3], [0, 1, 2, 1, 0], [1.0, 2.0, 1.0, 3.0, 1.0])
+    of = {"model": "plain", "loss": "all_pairs", "loss_scale": 2.0, "reg": 0.0, "dtype": "float64", "solver": "als"}
+    few, many = (mf_numpy.fit(ratings, Config(n_factors=k, n_epochs=30, init_scale=1.0, **of)) for k in (3, 5))  # type: ignore[arg-type]
+    assert few.status != "diverged" != many.status
+    np.testing.assert_allclose(many.params.P @ many.params.Q.T, few.params.P @ few.params.Q.T, atol=1e-9)
