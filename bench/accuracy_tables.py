@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bench import accuracy, committed, grid_ends, result
+from bench import accuracy, committed, grid_ends
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
@@ -25,10 +25,7 @@ SHOWN = 9
 
 def accuracies(of: Source) -> tuple[Cells, str]:
     """Test RMSE of each system's best method, the best systems first, and the seconds of a fit."""
-    paths = {name: committed.path(f"accuracy-{name}.json") for name in DATA}
-    found = {
-        name: result.load(path, accuracy.SCHEMA, accuracy.VERSION) for name, path in paths.items() if path.exists()
-    }
+    found = committed.results("accuracy", DATA, accuracy.SCHEMA, accuracy.VERSION)
     if not found:
         return [], of.say(
             "Not measured yet: `python -m bench run --suite peers` does it.",

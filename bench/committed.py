@@ -8,10 +8,11 @@ machine of `SHOWN` that has it, and of CUDA those of every machine, by the name 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, result
 
 Json = dict[str, Any]
 
@@ -69,6 +70,12 @@ def paths(pattern: str) -> list[Path]:
     return [
         path(name) for name in sorted({place.name for folder in SHOWN for place in (FOLDER / folder).glob(pattern)})
     ]
+
+
+def results(prefix: str, names: Iterable[str], schema: str, version: int) -> dict[str, Json]:
+    """What the documents find of ``PREFIX-NAME.json``, by those of the names that have one."""
+    at = {name: path(f"{prefix}-{name}.json") for name in names}
+    return {name: result.load(place, schema, version) for name, place in at.items() if place.exists()}
 
 
 def everywhere(pattern: str = "*.json") -> list[Path]:

@@ -21,7 +21,8 @@ from typing import Any
 from bench import machine, result
 from bench.launch import Json
 from bench.suite import Data
-from mf_numpy import Config, Split, fit, random_split
+from bench.whole_fit import fit
+from mf_numpy import Config, Split, random_split
 from mf_numpy.errors import ConfigError
 
 SCHEMA, VERSION = "mf-defaults", 1

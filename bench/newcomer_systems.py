@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.newcomer_data import Division, Facts, Hidden
-from mf_numpy import Config, Design, Features, fit
+from bench.whole_fit import fit
+from mf_numpy import Config, Design, Features
 from mf_numpy.asking import suggest
 from mf_numpy.baselines import bias_only
 from mf_numpy.design import Side

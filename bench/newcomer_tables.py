@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench import committed, result
+from bench import committed
 from bench import newcomers as protocol
 from bench.newcomer_systems import BASELINE, PLAIN
 
@@ -31,10 +31,7 @@ NAMES = {
 
 def newcomers(of: Source) -> tuple[Cells, str]:
     """RMSE over what hidden users and items rated or got, by how many of their ratings a system was given."""
-    paths = {name: committed.path(f"newcomers-{name}.json") for name in DATA}
-    found = {
-        name: result.load(path, protocol.SCHEMA, protocol.VERSION) for name, path in paths.items() if path.exists()
-    }
+    found = committed.results("newcomers", DATA, protocol.SCHEMA, protocol.VERSION)
     if not found:
         return [], of.say(
             "Not measured yet: `python -m bench newcomers` does it.", "尚未测量：运行 `python -m bench newcomers`。"
@@ -49,11 +46,11 @@ def newcomers(of: Source) -> tuple[Cells, str]:
     ]
     chinese = of.lang == "zh"
     for name, outcome in found.items():
-        for side in dict.fromkeys(row["side"] for row in outcome["rows"]):
+        rows = outcome["rows"]
+        for side in dict.fromkeys(row["side"] for row in rows):
             where = of.say(f"{SIDES[side][0]} of {DATA[name][0]}", f"{DATA[name][1]} 的{SIDES[side][1]}")
-            here = [row for row in outcome["rows"] if row["side"] == side]
-            for system in dict.fromkeys(row["system"] for row in here):
-                line = [_cell(of, _row(here, system, n)) for n in (*given, None)]
+            for system in dict.fromkeys(row["system"] for row in rows if row["side"] == side):
+                line = [_cell(of, protocol.as_drawn(rows, side, system, n)) for n in (*given, None)]
                 cells.append([f"{where}; {NAMES[system][chinese]}", *line])
     return cells, of.say(
         f"RMSE, and the 95 % interval of its difference, in thousandths: cold from {NAMES[BASELINE][0]}, warm from "
@@ -62,12 +59,6 @@ def newcomers(of: Source) -> tuple[Cells, str]:
         f"RMSE，以及其差值的 95 % 区间（千分之一）：冷启动与“{NAMES[BASELINE][1]}”相比，热与“{NAMES[PLAIN][1]}”相比。"
         "十分之一的用户（或物品）连同全部评分被隐藏；每个被隐藏者的评分一半可以给出，另一半用来预测。设置在训练评分内部选定。",
     )
-
-
-def _row(rows: list[Json], system: str, given: int | None) -> Json | None:
-    way = protocol.WARM if given is None else protocol.DRAWN
-    wanted = system, way, given
-    return next((row for row in rows if (row["system"], row["way"], row["given"]) == wanted), None)
 
 
 def _cell(of: Source, row: Json | None) -> str:

@@ -21,7 +21,7 @@ paired.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -322,17 +322,23 @@ def _rows(side: Side, systems: list[System], divisions: list[Division], journal:
         }
 
 
+def as_drawn(rows: Sequence[Json], side: str, system: str, given: int | None) -> Json | None:
+    """The row of a system with so many ratings as they were drawn, or of its warm ones for None; None without."""
+    way = WARM if given is None else DRAWN
+    wanted = side, system, way, given
+    return next((r for r in rows if tuple(r[key] for key in ("side", "system", "way", "given")) == wanted), None)
+
+
 def summary(outcome: Json) -> Iterator[str]:
     """A line for each system on each side: RMSE with each number of given ratings, and of warm ones."""
     names = list(dict.fromkeys((row["side"], row["system"]) for row in outcome["rows"]))
     given = outcome["identity"]["given"]
     yield f"{'hidden':8}{'system':18}" + "".join(f"{f'{n} given':>10}" for n in given) + f"{WARM:>10}"
     for side, system in names:
-        here = {
-            (r["way"], r["given"]): r["rmse"] for r in outcome["rows"] if (r["side"], r["system"]) == (side, system)
-        }
-        found = [here.get((DRAWN, n)) for n in given] + [here.get((WARM, None))]
-        yield f"{side + 's':8}{system:18}" + "".join(f"{'-' if x is None else format(x, '.4f'):>10}" for x in found)
+        found = [as_drawn(outcome["rows"], side, system, n) for n in (*given, None)]
+        yield f"{side + 's':8}{system:18}" + "".join(
+            f"{'-' if x is None else format(x['rmse'], '.4f'):>10}" for x in found
+        )
 
 
 def _against(system: str, way: str) -> tuple[str, str]:

@@ -17,8 +17,7 @@ NAMES = {"numba": "`mf_numpy`, Numba"}
 
 def _paths() -> dict[str, Json]:
     """The committed results of `bench.paths`, by data set."""
-    files = {name: committed.path(f"paths-{name}.json") for name in DATA}
-    return {name: result.load(path, paths.SCHEMA, paths.VERSION) for name, path in files.items() if path.exists()}
+    return committed.results("paths", DATA, paths.SCHEMA, paths.VERSION)
 
 
 def _cuda() -> list[Json]:

@@ -22,15 +22,9 @@ CONTESTS = {
 }
 
 
-def _all(schema: str, version: int, prefix: str) -> dict[str, Json]:
-    """The committed results of a kind, by data set."""
-    paths = {name: committed.path(f"{prefix}-{name}.json") for name in DATA}
-    return {name: result.load(path, schema, version) for name, path in paths.items() if path.exists()}
-
-
 def speeds(of: Source) -> tuple[Cells, str]:
     """An epoch of ours by one thread and by all, and how many times as long the fastest other takes."""
-    found = _all(speed.SCHEMA, speed.VERSION, "speed")
+    found = committed.results("speed", DATA, speed.SCHEMA, speed.VERSION)
     cells = [[of.say("an epoch, K", "一轮，K"), *(DATA[name] for name in found)]]
     keys = {(row["contest"], row["n_factors"]) for outcome in found.values() for row in outcome["rows"]}
     for contest, k in sorted(keys, key=lambda key: (list(CONTESTS).index(key[0]), key[1])):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench import machine
-from mf_numpy import Config, FitResult, Ratings, Split, fit, model, random_split
+from bench.whole_fit import fit
+from mf_numpy import Config, FitResult, Ratings, Split, model, random_split
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.batch import full_batch
 from mf_numpy.curvature import largest_curvature, max_lr

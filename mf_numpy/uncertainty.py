@@ -136,8 +136,7 @@ def agreement(chains: Sequence[Draws], users: Array, items: Array, predict: Pred
 
 def split_r_hat(table: Array) -> Array:
     """R̂ of each pair (B,), every chain of a (B, C, S) table being cut into two halves (Eq. 63)."""
-    halves, within, total = _variances(table)
-    del halves
+    _, within, total = _variances(table)
     return np.sqrt(_ratio(total, within))  # Eq. 63
 
 

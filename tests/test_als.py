@@ -19,12 +19,12 @@ from mf_numpy.config import DType
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import als, normal, tiles, vector
-from mf_numpy.kernels.compiling import over_rows
 from mf_numpy.model import Params, start
 from mf_numpy.objective import objective
 from mf_numpy.ratings import Array
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import random_split
+from tests.same_fits import assert_same_bits, by_one_thread_and_by_all
 
 LENGTHS = (1, 2, 3, 5, 8, 16, 17, 31, 32, 33, 64, 100)
 MODELS: list[Any] = [("biased", "per_rating"), ("biased", "total"), ("plain", "per_rating"), ("plain", "total")]
@@ -193,21 +193,10 @@ def test_enough_conjugate_gradient_steps_are_the_exact_solution() -> None:
 @pytest.mark.parametrize("dtype", get_args(DType))
 @pytest.mark.parametrize("cg_steps", [None, 3])
 def test_bits_are_those_of_one_thread(dtype: Any, cg_steps: int | None) -> None:
-    before = numba.get_num_threads()
-    if before == 1:
-        pytest.skip("Numba has one thread here")
     train = _ratings(300, 200, 20_000)
     config = Config(solver="als", n_factors=9, n_epochs=3, dtype=dtype, cg_steps=cg_steps)
-    try:
-        numba.set_num_threads(1)
-        one = fit(train, config)
-        numba.set_num_threads(before)
-        more = fit(train, config)
-    finally:
-        numba.set_num_threads(before)
-    assert [r.objective for r in one.history] == [r.objective for r in more.history]
-    for name, theta in one.params.tensors().items():
-        assert theta.tobytes() == more.params.tensors()[name].tobytes()
+    one, more = by_one_thread_and_by_all(train, config)
+    assert_same_bits(one, more)
 
 
 @pytest.mark.parametrize("cg_steps", [None, 2])
@@ -349,35 +338,6 @@ def test_the_order_of_the_ratings_makes_no_difference(cg_steps: int | None) -> N
     one, two = (fit(train, config).params for train in (mixed, mixed.take(np.argsort(mixed.users, kind="stable"))))
     for name, theta in one.tensors().items():
         assert relative_difference(two.tensors()[name], theta) <= 1e-10
-
-
-def test_chunks_cost_about_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(als, "LEAST_CHUNK", 4096)
-    indptr = np.concatenate([[0], np.cumsum([5000, *[1] * 5000, 0, 300])]).astype(np.int64)
-    bounds = als.chunks(indptr, 9)
-    assert bounds[0] == 0 and bounds[-1] == len(indptr) - 1 and (np.diff(bounds) >= 0).all()
-    # Nine factors are worth three ratings more a row; one row of 5,000 is more than its share, and stays whole.
-    cost = np.diff(indptr[bounds]) + 4 * np.diff(bounds)
-    assert len(cost) == cost.sum() // als.LEAST_CHUNK == 7
-    assert (np.delete(cost, 0) < cost.sum() / len(cost) + 304).all()
-    # More rows than that cut into more chunks, and few ratings are one.
-    assert len(als.chunks(np.arange(10**6) * 10, 9)) == als.CHUNKS + 1
-    assert len(als.chunks(np.arange(50) * 10, 9)) == 2
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_every_chunk_has_its_turn_once_and_an_error_comes_out(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
-    seen: list[int] = []
-    over_rows(lambda first, last, more: seen.extend(range(first, last)), np.array([0, 3, 3, 10, 11]), "more")
-    assert sorted(seen) == list(range(11))
-
-    def failing(first: int, last: int) -> None:
-        if last == 11:
-            raise ArithmeticError("no")
-
-    with pytest.raises(ArithmeticError, match="no"):
-        over_rows(failing, np.array([0, 3, 10, 11]))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import getpass
 import io
 import json
-import math
-import os
 import re
 import shutil
 import socket
@@ -33,8 +31,6 @@ pytest.importorskip("torch")
 
 Json = dict[str, Any]
 TINY = PlantedConfig(n_users=60, n_items=40, n_ratings=1500, n_factors=1, min_ratings=3)
-
-RIGHT_OTHERS_BUSY = machine.others_busy
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -320,14 +316,6 @@ def test_a_busy_machine_claims_no_speed(finished: Json) -> None:
         assert "their times are not to be trusted" in text
 
 
-def test_own_work_is_not_that_of_others() -> None:
-    cores = os.cpu_count() or 1
-    before = machine.Clock(0.0, 0.0, (0, 0))
-    after = machine.Clock(10.0, 5.0, (cores * 1000 - 1500, cores * 1000))
-    assert RIGHT_OTHERS_BUSY(before, after) == pytest.approx(1.0)
-    assert RIGHT_OTHERS_BUSY(before, replace(after, ticks=None)) is None
-
-
 def test_interruption_keeps_what_is_finished(tiny: suite.Data) -> None:
     def start(case: Case, order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
         if case.dtype == "float32":
@@ -383,26 +371,6 @@ def test_other_files_are_refused(tmp_path: Path, finished: Json) -> None:
             result.load(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [
-        ("no file '/home/ann/data/x.csv'", "no file 'x.csv'"),
-        ("in /home/ann: no", "in <path>: no"),
-        (r"C:\Users\ann\x.csv is gone", "x.csv is gone"),
-        ("48.5 M ratings/s, K / N, 1/2, https://a.org/b/c", "48.5 M ratings/s, K / N, 1/2, https://a.org/b/c"),
-    ],
-)
-def test_folders_are_cut_from_texts(text: str, cleaned: str) -> None:
-    assert result.clean({"a": [text, math.inf, 1.0]}) == {"a": [cleaned, None, 1.0]}
-
-
-def test_machine_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    assert machine.git() is None
-    monkeypatch.setenv("PATH", "")
-    assert machine.git() is None
-
-
 def test_worker_writes_the_reason_of_an_error(tmp_path: Path) -> None:
     case = {"problem": "full", "backend": "nump", "device": "cpu", "dtype": "float64"}
     (tmp_path / "case.json").write_text(json.dumps({"case": case, "threads": 1}))
@@ -419,8 +387,3 @@ def test_saved_data_comes_back(tiny: suite.Data, tmp_path: Path) -> None:
     assert train.fingerprint == tiny.train.fingerprint
     assert (train.n_users, train.n_items) == (tiny.train.n_users, tiny.train.n_items)
     np.testing.assert_array_equal(valid.users, tiny.valid.users)
-
-
-def test_a_summary_ends_with_who_else_was_busy() -> None:
-    assert machine.disturbance(None) == machine.disturbance(0.25) == []
-    assert machine.disturbance(0.5)[0].startswith("Others kept up to 0.50 cores busy meanwhile: measure again")

@@ -18,6 +18,7 @@ from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.objective import objective
 from mf_numpy.split import Holdout
+from tests.same_fits import assert_same_way
 
 LISTS = ("bpr", "softmax")
 
@@ -107,12 +108,7 @@ def test_every_rule_goes_one_way_by_every_backend(loss: str, rule: str) -> None:
     if loss == "all_pairs":
         # Lists are drawn anew, and J with them.
         assert gold.history[-1].objective < gold.history[0].objective
-    for result in found:
-        for name, theta in result.params.tensors().items():
-            assert relative_difference(theta, gold.params.tensors()[name]) < 1e-10, (result.backend, name)
-        for mine, expected in zip(result.history, gold.history, strict=True):
-            assert mine.objective == pytest.approx(expected.objective, rel=1e-10)
-            assert mine.train_rmse == pytest.approx(expected.train_rmse, rel=1e-10)
+    assert_same_way(found, gold)
 
 
 @pytest.mark.parametrize("loss", LISTS)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from mf_numpy.ratings import Array
 from mf_numpy.result import FitResult
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import Split, random_split
+from tests.same_fits import by_one_thread_and_by_all
 
 MODELS: list[Any] = ["biased", "plain"]
 
@@ -145,17 +145,8 @@ def test_what_a_sweep_saw_is_where_it_began() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_are_those_of_one_thread(dtype: Any) -> None:
-    before = numba.get_num_threads()
-    if before == 1:
-        pytest.skip("Numba has one thread here")
     train, config = _ratings(300, 200, 20_000), _config(9, n_epochs=4, dtype=dtype)
-    try:
-        numba.set_num_threads(1)
-        one = fit(train, config)
-        numba.set_num_threads(before)
-        more = fit(train, config)
-    finally:
-        numba.set_num_threads(before)
+    one, more = by_one_thread_and_by_all(train, config)
     assert _bits(one) == _bits(more)
     assert _bits(one) != _bits(fit(train, replace(config, seed=1)))
 

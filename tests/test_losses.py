@@ -13,10 +13,10 @@ import mf_numpy
 import mf_torch
 from mf_numpy import Config, Ratings, Split, gradients, kernels, losses, model
 from mf_numpy.batch import full_batch
-from mf_numpy.check import relative_difference
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.list_losses import sigmoid
 from mf_numpy.split import Holdout
+from tests.same_fits import assert_same_way
 
 CLICKS, COUNTS = "logistic", "poisson"
 SOLVERS: dict[str, dict[str, Any]] = {
@@ -56,12 +56,7 @@ def test_every_solver_goes_one_way_by_every_backend(loss: str, rule: str) -> Non
     if config.solver == "gd":
         found.append(mf_torch.fit(train, config))
     assert gold.history[-1].objective < gold.history[0].objective
-    for result in found:
-        for name, theta in result.params.tensors().items():
-            assert relative_difference(theta, gold.params.tensors()[name]) < 1e-10, (result.backend, name)
-        for mine, expected in zip(result.history, gold.history, strict=True):
-            assert mine.objective == pytest.approx(expected.objective, rel=1e-10)
-            assert mine.train_rmse == pytest.approx(expected.train_rmse, rel=1e-10)
+    assert_same_way(found, gold)
 
 
 @pytest.mark.parametrize("kind", ["plain", "biased"])

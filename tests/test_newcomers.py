@@ -16,15 +16,17 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 pytest.importorskip("sklearn")
 
-from bench import cli, committed, newcomer_data, newcomers, result, tables
+import mf_numpy
+from bench import cli, committed, newcomer_data, newcomers, result, tables, whole_fit
 from bench.newcomer_data import Data, drawn, hide
 from bench.newcomer_systems import SYSTEMS, Fitted, System
 from bench.newcomers import DRAWN, WARM, Plan, Step
 from bench.pages import book
-from mf_numpy import ConfigError, Design, Features, fit
+from mf_numpy import ConfigError, Design, Features, FitResult, fit
 from mf_numpy.baselines import bias_only
 from mf_numpy.design import Side
 from mf_numpy.errors import DataError
+from mf_numpy.result import EpochRecord
 from tests.bench_fixtures import quiet_machine
 
 Json = dict[str, Any]
@@ -260,3 +262,23 @@ def test_facts_of_real_data(data_dir: Path) -> None:
     assert set(anime.facts) == {"item"} and anime.facts["item"].about == "genres, type"
     heavier = anime.facts["item"].weighted(3.0).fit(anime.ratings, "items", anime.facts["item"].table)
     assert heavier.side.matrix.max() == pytest.approx(3.0) and "type=TV" in heavier.names
+
+
+def test_a_fit_that_ctrl_c_cut_short_is_no_case(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit hears of it first, and returns what it has learned; what a callback stops is a fit like any other."""
+    stopped = whole_fit.fit(data.ratings, PLAN.config, callback=lambda record: record.epoch == 2)
+    assert (stopped.status, len(stopped.history)) == ("stopped", 2)
+    seen: list[int] = []
+
+    def interrupted(*given: Any, **more: Any) -> FitResult:
+        def each(record: EpochRecord) -> bool:
+            seen.append(record.epoch)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            return False
+
+        return fit(*given, callback=each, **more)
+
+    monkeypatch.setattr(mf_numpy, "fit", interrupted)
+    found = newcomers.measure(data, replace(PLAN, draws=1), path=tmp_path / "run.json", systems=(IDS,))
+    assert not found["complete"] and not found["cases"] and len(seen) == 3

@@ -16,6 +16,7 @@ from mf_numpy.kernels.grid import grid, side_of
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import random_split
 from mf_numpy.train import run
+from tests.same_fits import assert_same_bits, by_one_thread_and_by_all
 
 
 def _ratings(m: int = 60, n: int = 40, size: int = 900, seed: int = 0) -> Ratings:
@@ -109,20 +110,9 @@ def test_sides_follow_the_data_alone() -> None:
 
 
 def test_bits_are_those_of_one_thread() -> None:
-    before = numba.get_num_threads()
-    if before == 1:
-        pytest.skip("Numba has one thread here")
     train, config = _ratings(300, 200, 20_000), Config(solver="sgd", n_factors=9, n_epochs=3)
-    try:
-        numba.set_num_threads(1)
-        one = fit(train, config)
-        numba.set_num_threads(before)
-        more = fit(train, config)
-    finally:
-        numba.set_num_threads(before)
-    assert [r.objective for r in one.history] == [r.objective for r in more.history]
-    for name, theta in one.params.tensors().items():
-        np.testing.assert_array_equal(theta, more.params.tensors()[name])
+    one, more = by_one_thread_and_by_all(train, config)
+    assert_same_bits(one, more)
 
 
 @pytest.mark.parametrize("rule", ["plain", "heavy ball", "adagrad"])

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from bench.figures import Picture, picture
 from bench.newcomer_systems import BASELINE, PLAIN
+from bench.newcomers import DRAWN, as_drawn
 from bench.pages import plots, words
 from bench.race import in_words
 from bench.section import NOTHING, Cell, Column, Fold, Row, Section, Table, machine_lines, number, text
@@ -23,7 +24,6 @@ COLUMNS = (
     Column("compared", numeric=False),
 )
 CHOSEN = (Column("hidden", numeric=False), Column("system", numeric=False), Column("settings, draw by draw", False))
-DRAWN = "drawn"
 METHOD = (
     "A tenth of the users, or of the items, is hidden with all its ratings; of the ratings that are left a tenth is "
     "held out and called warm. Half of each hidden row's ratings may be given to a system, in a drawn order; it folds "
@@ -71,13 +71,6 @@ def _hidden(sides: list[Json]) -> str:
     return "; ".join(parts) or "nothing finished"
 
 
-def drawn(rows: Sequence[Json], side: str, system: str, given: int | None) -> Json | None:
-    """The row of a system with so many ratings as they were drawn, or of its warm ones for None; None without."""
-    way = "warm" if given is None else DRAWN
-    wanted = side, system, way, given
-    return next((r for r in rows if tuple(r[key] for key in ("side", "system", "way", "given")) == wanted), None)
-
-
 def featured(rows: Sequence[Json], side: str) -> str | None:
     """The system with features that also has ids, if it was fitted."""
     names = [row["system"] for row in rows if row["side"] == side]
@@ -89,13 +82,13 @@ def _verdict(rows: list[Json]) -> str:
     for side in dict.fromkeys(row["side"] for row in rows):
         name = featured(rows, side) or PLAIN
         given = words.ordered(row["given"] for row in rows if row["side"] == side and row["given"] is not None)
-        found = [drawn(rows, side, name, n) for n in given]
+        found = [as_drawn(rows, side, name, n) for n in given]
         parts = [
             f"{_change(row)} with {row['given']}" for row in found if row is not None and row["against"] is not None
         ]
         if not parts:
             continue
-        warm = drawn(rows, side, name, None)
+        warm = as_drawn(rows, side, name, None)
         beside = f"; warm ratings {_change(warm)} beside {PLAIN}" if warm is not None and warm["against"] else ""
         said.append(f"of hidden {side}s, {name} change the RMSE of {BASELINE} by {', '.join(parts)} ratings{beside}")
     return "; ".join(said) + "." if said else "nothing was scored."
