@@ -40,6 +40,7 @@ def test_every_equation_is_cited_by_the_code() -> None:
 
 def test_equations_are_numbered_in_the_order_of_the_text() -> None:
     assert _numbers() == list(range(1, len(_numbers()) + 1))
+    assert f"{len(_numbers())} numbered equations" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_every_equation_is_followed_by_a_block_in_its_own_section() -> None:
