@@ -93,13 +93,16 @@ def _accuracy(
     suite: str, protocol: str, only: tuple[str, ...], threads: int | None, resume: bool, out: Path | None
 ) -> int:
     from bench import accuracy, accuracy_page, accuracy_rows
+    from bench.grids import suited, with_grid
     from bench.protocols import find
     from bench.systems import OURS, SYSTEMS
 
     systems = OURS if suite == "accuracy" else SYSTEMS
     known = {system.name: system for system in systems}
-    chosen = tuple(known[choose("system", name, known)] for name in only) or systems
     found = find(protocol)
+    chosen = tuple(with_grid(known[choose("system", name, known)], found.name) for name in only) or suited(
+        found.name, systems
+    )
     path = out or OUT / f"{suite}-{found.name}.json"
     if path.suffix == ".html":
         raise ConfigError(

@@ -1,0 +1,32 @@
+"""Grids of the larger data sets: of systems that exist, each with settings that it takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.grids import GRIDS, suited, with_grid
+from bench.protocols import PROTOCOLS
+from bench.systems import SYSTEMS
+
+
+@pytest.mark.parametrize("protocol", GRIDS)
+def test_every_point_is_one_that_its_system_takes(protocol: str) -> None:
+    systems = suited(PROTOCOLS[protocol].name)
+    assert {system.name for system in systems} == set(GRIDS[protocol])
+    assert len(systems) >= 10
+    for system in systems:
+        assert (system.grid, system.epochs) == GRIDS[protocol][system.name]
+        assert list(system.epochs) == sorted(set(system.epochs))
+        for point in system.grid:
+            asked = system.config(point) if system.solver else system.settings(point)
+            assert asked.n_epochs == max(system.epochs)
+
+
+def test_a_protocol_without_grids_of_its_own_is_for_all_systems_as_they_are() -> None:
+    assert suited("ml-100k-official-5") == SYSTEMS
+    assert with_grid(SYSTEMS[0], "ml-100k-official-5") == SYSTEMS[0]
+
+
+def test_a_system_without_a_grid_for_the_protocol_can_be_asked_for_by_name() -> None:
+    post = next(system for system in SYSTEMS if system.name == "the post")
+    assert post not in suited("anime-90-10") and with_grid(post, "anime-90-10") == post
