@@ -358,15 +358,16 @@ def faults_gradient(checks, chosen):
 
 
 @app.cell(hide_code=True)
-def faultless_steps(checks):
-    # Once: it takes seconds, and without a fault nothing changes.
-    faultless = tour_table.table(checks, "trajectory", None)
-    return (faultless,)
+def faultless_steps():
+    # Every path of torch takes its time to go 200 steps; autograd's shows it. Once: without a fault nothing changes.
+    walks = suite(path="autograd")
+    faultless = tour_table.table(walks, "trajectory", None)
+    return faultless, walks
 
 
 @app.cell(hide_code=True)
-def faults_steps(checks, fault, faultless):
-    step_table = tour_table.table(checks, "trajectory", fault) if fault else faultless
+def faults_steps(fault, faultless, walks):
+    step_table = tour_table.table(walks, "trajectory", fault) if fault else faultless
     mo.vstack(
         [
             mo.md("**200 steps** of every rule: largest relative difference from the loops; 1e-10 is allowed."),

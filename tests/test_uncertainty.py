@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mf_numpy import Config, FitResult, Ratings, Split, fit, planted, random_split, store
+from mf_numpy.datasets import load
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.posterior import Draws
 from mf_numpy.uncertainty import agreement, effective_draws, intervals, split_r_hat
@@ -39,6 +40,17 @@ def test_nine_tenths_of_the_ratings_lie_in_their_intervals(split: Split, chains:
     # Those of whom less is known are surer to be off.
     few = split.train.user_counts[valid.users[valid.known]] < np.median(split.train.user_counts)
     assert found.spread[few].mean() > 1.1 * found.spread[~few].mean()
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "anime"])
+def test_nine_tenths_of_real_ratings_lie_in_their_intervals(data_dir: Path, name: str) -> None:
+    """Grades are no normal numbers, and their errors are not of one size; the intervals bear it."""
+    split = random_split(load(name), valid=0.1, seed=0)
+    draws = fit(split.train, Config(solver="gibbs", n_factors=8, n_epochs=60, burn_in=20, thin=2)).state.draws
+    assert draws is not None
+    some = np.flatnonzero(split.valid.known)[::4]
+    found = intervals(draws, split.valid.users[some], split.valid.items[some], 0.9)
+    assert 0.88 < found.covered(split.valid.values[some]) < 0.92
 
 
 def test_interval_takes_raw_ids(split: Split, chains: list[FitResult], tmp_path: Path) -> None:
