@@ -12,6 +12,9 @@ def main() -> int:
     except ImportError as error:
         print(f"{error}: install the extra mf[bench], or run python -m bench.suite, which needs less", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted before anything began", file=sys.stderr)
+        return 130
     return cli.main()
 
 

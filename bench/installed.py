@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def needed(name: str, extras: set[str]) -> set[str]:
     return out
 
 
+@cache
 def _size(name: str) -> int:
-    """Bytes of a distribution's files."""
+    """Bytes of a distribution's files, of which there may be tens of thousands."""
     paths = [Path(str(path.locate())) for path in metadata.files(name) or ()]
     return sum(path.stat().st_size for path in paths if path.is_file())
