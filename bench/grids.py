@@ -43,7 +43,6 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
         "cmfrec ALS": (grid_of(n_factors=(16,), reg=(8.0, 14.0, 20.0)), (10, 20)),
         "cmfrec ALS, weighted λ": (grid_of(n_factors=(16,), reg=(0.05, 0.07, 0.09)), (10, 20)),
         "LensKit ALS": (grid_of(n_factors=(32,), reg=(0.06, 0.08, 0.1)), (10, 20)),
-        "myFM": (grid_of(n_factors=(16,)), (100, 200)),
     },
 }
 """By protocol and system: the grid and the numbers of epochs."""
