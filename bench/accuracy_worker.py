@@ -11,7 +11,6 @@ import numpy as np
 from bench import designs, machine, worker
 from bench.energy import Meter
 from mf_numpy import Config, Holdout, Ratings
-from mf_numpy import design as by_hand
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import State
@@ -88,19 +87,20 @@ def fitted(
     """
     from mf_numpy.train import run
 
-    engine = _engine(config, backend) if design is None else design_engine(design, config, cast(Any, backend))
+    engine: Any = _engine(config, backend) if design is None else design_engine(design, config, cast(Any, backend))
     recorder = (_Metered if design is None else _MeteredDesign)(engine, list(range(1, config.n_epochs + 1)))
     known = held_out.known
     users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
-    chain = RunningMean(users, items, config) if config.solver == "gibbs" else None
+    rows = None if design is None else engine.rows
+    chain = RunningMean(users, items, config, rows=rows) if config.solver == "gibbs" else None
     points: list[Json] = []
     predictions: dict[int, Array] = {}
     spent = 0.0
 
     def keep(epoch: int) -> None:
         params = recorder.points[epoch].params
-        rows = params if design is None else by_hand.rows(params, design)
-        predicted = chain.predicted if chain else np.asarray(engine.predict(rows, users, items), np.float64)
+        of_rows = params if rows is None or chain else rows(params)
+        predicted = chain.predicted if chain else np.asarray(engine.predict(of_rows, users, items), np.float64)
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
         points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})

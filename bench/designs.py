@@ -30,17 +30,22 @@ def drawn(train: Ratings, users: Side) -> Design:
     ]  # fmt: skip
     has = rng.random((n, GENRES)) < 0.1
     tags = sp.csr_array(has / np.sqrt(np.maximum(has.sum(axis=1, keepdims=True), 1)))
-    return Design(_beside(users.matrix, *facts), _beside(Side.identity(n).matrix, tags))
+    return Design(_beside(users, *facts), _beside(Side.identity(n), tags))
 
 
-def _beside(*blocks: sp.csr_array) -> Side:
-    return Side(sp.csr_array(sp.hstack(blocks, format="csr")))
+def _beside(side: Side, *more: sp.csr_array) -> Side:
+    matrix = sp.csr_array(sp.hstack([side.matrix, *more], format="csr"))
+    return Side(matrix, blocks=(*side.blocks, *(int(block.shape[1]) for block in more)))
 
 
 DESIGNS: Mapping[str, Callable[[Ratings], Design]] = {
     "svd++": lambda train: design_of(train, users=Features().id().rated()),
     "svd++, genres": lambda train: design_of(
         train, users=Features().id().rated(weight=1.4), items=Features().id().tags("genres", weight=1.4)
+    ),
+    # Blocks that are drawn need no weights.
+    "svd++ of both, genres": lambda train: design_of(
+        train, users=Features().id().rated(), items=Features().id().tags("genres").rated()
     ),
     "drawn": lambda train: drawn(train, Side.identity(train.n_users)),
     "svd++, drawn": lambda train: drawn(train, Features().id().rated().fit(train, "users").side),
@@ -53,6 +58,9 @@ TIMED: Mapping[str, Callable[[Ratings, Holdout | None], Timed]] = {
         Features().id().rated(weight=1.4).drift(weight=0.7).day(weight=0.35),
         Features().id().tags("genres", weight=1.4),
         valid=valid,
+    ),
+    "svd++ of both, genres, time": lambda train, valid: timed(
+        train, Features().id().rated().day(), Features().id().tags("genres").rated(), valid=valid
     ),
 }
 """Likewise, of users and items at a time."""
@@ -84,9 +92,14 @@ def save(folder: Path, name: str, design: Design) -> None:
     """Write a design's matrices beside the data of a case."""
     for side, made_of in (("users", design.users), ("items", design.items)):
         sp.save_npz(folder / f"{name}-{side}.npz", made_of.matrix, compressed=False)
+        np.save(folder / f"{name}-{side}-blocks.npy", np.array(made_of.blocks))
 
 
 def read(folder: Path, name: str) -> Design:
     """The design that `save` wrote, without the names of its features."""
-    users, items = (Side(sp.csr_array(sp.load_npz(folder / f"{name}-{side}.npz"))) for side in ("users", "items"))
-    return Design(users, items)
+    return Design(_read(folder, f"{name}-users"), _read(folder, f"{name}-items"))
+
+
+def _read(folder: Path, stem: str) -> Side:
+    matrix = sp.csr_array(sp.load_npz(folder / f"{stem}.npz"))
+    return Side(matrix, blocks=tuple(np.load(folder / f"{stem}-blocks.npy").tolist()))

@@ -90,6 +90,22 @@ OURS = (
         extra={"thin": 20},
     ),
     System(
+        "mf_numpy gibbs SVD++, genres",
+        grid_of(n_factors=(8, 16)),
+        (50, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"thin": 20},
+        design="svd++ of both, genres",
+    ),
+    System(
+        "mf_numpy gibbs SVD++, genres, time",
+        grid_of(n_factors=(8, 16)),
+        (50, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"thin": 20},
+        design="svd++ of both, genres, time",
+    ),
+    System(
         "mf_torch adam",
         grid_of(n_factors=(16,), lr=(0.005,), reg=(0.1, 0.14, 0.2)),
         tuple(range(1, 21)),

@@ -57,9 +57,10 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
             ("all, cold ones by mean and bias", decimals(scores.rmse_all), decimals(scores.mae_all), f"{len(pairs):,}"),
         ],
     )
-    if result.state.draws and pairs.n_scored:
+    draws = result.draws
+    if draws and pairs.n_scored:
         known, level = pairs.known, 0.9
-        found = intervals(result.state.draws, pairs.users[known], pairs.items[known], level)
+        found = intervals(draws, pairs.users[known], pairs.items[known], level)
         inside, long = 100 * found.covered(pairs.values[known]), decimals(float(np.mean(found.high - found.low)))
         out.print(
             f"{inside:.1f} % of them lie in their {100 * level:.0f} % intervals, which are {long} long on average",

@@ -30,13 +30,15 @@ class Side:
     Attributes:
         matrix: (rows, features) sparse and float64: how much of each feature a row has.
         names: (features,) what each feature is called, such as ``genre=Drama``.
+        blocks: how many features each block has, which are alike before any rating is seen; by default one has all.
 
     Raises:
-        DataError: numbers that are not finite, or another number of names.
+        DataError: numbers that are not finite, another number of names, or blocks of another number of features.
     """
 
     matrix: sp.csr_array
     names: tuple[str, ...] = ()
+    blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # A copy: a matrix that is summed or sorted in place must not be the caller's.
@@ -48,6 +50,10 @@ class Side:
         names = self.names or tuple(f"feature {k}" for k in range(matrix.shape[1]))
         if len(names) != matrix.shape[1]:
             raise DataError(f"{len(names)} names came for {matrix.shape[1]} features; give one name a feature")
+        blocks = tuple(map(int, self.blocks)) or (matrix.shape[1],)
+        if sum(blocks) != matrix.shape[1] or min(blocks) < 0:
+            raise DataError(f"blocks of {blocks} features came for {matrix.shape[1]}; give each feature to one block")
+        object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "names", tuple(names))
 
@@ -103,7 +109,7 @@ class Design:
     def same_as(self, other: Design) -> bool:
         """Whether users and items are made of the same."""
         return all(
-            a.names == b.names and a.shape == b.shape and abs(a.matrix - b.matrix).nnz == 0
+            a.names == b.names and a.shape == b.shape and a.blocks == b.blocks and abs(a.matrix - b.matrix).nnz == 0
             for a, b in ((self.users, other.users), (self.items, other.items))
         )
 

@@ -17,6 +17,7 @@ from mf_numpy.kernels.layout import Blocks, full_blocks
 from mf_numpy.model import Params
 from mf_numpy.objective import Evaluation
 from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers.design_gibbs import DesignGibbsEngine
 from mf_numpy.solvers.design_sgd import DesignSgdEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 
@@ -114,6 +115,7 @@ def design_engine(design: Design, config: Config, backend: Backend = "numba") ->
         "gd": lambda: DesignEngine(design, backend),
         "sgd": lambda: DesignSgdEngine(design, backend, config),
         "lbfgs": lambda: DesignLbfgsEngine(design, backend),
+        "gibbs": lambda: DesignGibbsEngine(design, backend),
     }
     if config.solver not in engines:
         *ways, last = (repr(name) for name in engines)

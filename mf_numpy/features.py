@@ -144,12 +144,13 @@ class Features:
         """`fit` for rows that are made already."""
         if not self.blocks:
             raise ConfigError(f"no block was named for the {which}; begin with Features().id()")
-        encoders, names = [], []
+        encoders, names, sizes = [], [], []
         for block in self.blocks:
             encode, found_names = _FIT[block.kind](block, rows, others)
             encoders.append((block.weight, encode))
             names += found_names
-        return Described(tuple(encoders), Side(_encoded(encoders, rows), tuple(names)))
+            sizes.append(len(found_names))
+        return Described(tuple(encoders), Side(_encoded(encoders, rows), tuple(names), tuple(sizes)))
 
 
 @dataclass(frozen=True, eq=False)

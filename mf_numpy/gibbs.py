@@ -1,7 +1,8 @@
 """Eq. 54 to 60: the posterior of rows with Gaussian priors, by the conditionals that a Gibbs sampler draws from.
 
 Shapes: a row of the user side is θ_u = p_u (K,) in the plain model and (p_u, b_u) (K + 1,) in the biased one; D is
-that length. Likewise (q_i, c_i). All of it is float64.
+that length. Likewise (q_i, c_i). Where rows are made of features (Eq. 33), each of these has such a row (Eq. 64, 65).
+All of it is float64.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
+class FeatureNoise:
+    """`Noise` of features: of each side that of its blocks, one after the other."""
+
+    precision: float
+    user: tuple[SideNoise, ...]
+    item: tuple[SideNoise, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Prior:
     """Rows are N(mean, precision⁻¹) before their ratings are seen: m (D,) and Λ (D, D) of Eq. 54."""
 
@@ -63,10 +73,23 @@ def noise_of(epoch: int, rows: tuple[int, int], n_ratings: int, config: Config) 
     Args:
         rows: (m, n).
     """
+    drawn = noise_of_features(epoch, ((rows[0],), (rows[1],)), n_ratings, config)
+    return Noise(drawn.precision, drawn.user[0], drawn.item[0])
+
+
+def noise_of_features(
+    epoch: int, blocks: tuple[tuple[int, ...], tuple[int, ...]], n_ratings: int, config: Config
+) -> FeatureNoise:
+    """The draws of epoch 1, 2, ...: α's, then block by block those of the users, and those of the items.
+
+    Args:
+        blocks: how many features each block has, of users and of items.
+    """
     rng = np.random.default_rng([config.seed, epoch])
     width = config.n_factors + (config.model == "biased")
     precision = float(rng.standard_gamma(SHAPE + n_ratings / 2))
-    return Noise(precision, _side_noise(rng, rows[0], width), _side_noise(rng, rows[1], width))
+    user, item = (tuple(_side_noise(rng, size, width) for size in sizes) for sizes in blocks)
+    return FeatureNoise(precision, user, item)
 
 
 def _side_noise(rng: np.random.Generator, rows: int, width: int) -> SideNoise:
@@ -80,7 +103,7 @@ def scale_of(values: Array) -> float:
     return float(np.std(values, dtype=np.float64)) or 1.0
 
 
-def noise_precision(squared_error: float, scale: float, noise: Noise) -> float:
+def noise_precision(squared_error: float, scale: float, noise: Noise | FeatureNoise) -> float:
     """α given all parameters (Eq. 60), in 1/rating²; `squared_error` is Σ (r̂ - r)² as they are now."""
     return noise.precision / (SHAPE * scale**2 + squared_error / 2)  # Eq. 60
 
@@ -124,4 +147,27 @@ def row_draw(precision: Array, pull: Array, noise: Array) -> Array:
     """N(A⁻¹h, A⁻¹) by A = L Lᵀ: the minimiser (Eq. 56), and noise through L⁻ᵀ (Eq. 57)."""
     root = np.linalg.cholesky(precision)
     out: Array = np.linalg.solve(root.T, np.linalg.solve(root, pull) + noise)  # Eq. 57
+    return out
+
+
+def feature_conditional(
+    x: Array, normal: Array, left: Array, here: Array, prior: Prior, alpha: float
+) -> tuple[Array, Array]:
+    """A (D, D) and h (D,) of one feature's row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 64).
+
+    Args:
+        x: (R,), how much each of the R rows that have the feature has of it.
+        normal: (R, D, D), G of these rows, Σ q̃ q̃ᵀ over their ratings.
+        left: (R, D), g of these rows, Σ q̃ (r - r̂).
+        here: (D,), the feature's row as it is.
+        alpha: α.
+    """
+    bend = np.tensordot(x**2, normal, axes=1)  # Eq. 64
+    pull = x @ left + bend @ here  # Eq. 64
+    return prior.precision + alpha * bend, prior.precision @ prior.mean + alpha * pull  # Eq. 64
+
+
+def what_stays(x: Array, normal: Array, left: Array, step: Array) -> Array:
+    """g (R, D) of `feature_conditional` once the feature has moved by `step` (D,) (Eq. 65)."""
+    out: Array = left - x[:, None] * (normal @ step)  # Eq. 65
     return out

@@ -75,22 +75,32 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
         if own_bias is not None and other_bias is not None:
             theta, y = np.column_stack([own, own_bias]), np.column_stack([y, np.ones(len(y))])
             left, units = left - other_bias[others], np.append(units, scale**2)
-        mean, spread = theta.mean(axis=0), np.diag(units)
-        for row in theta:
-            spread = spread + np.outer(row - mean, row - mean)
-        spread = spread + count / (count + 1) * np.outer(mean, mean)
-        root = np.linalg.cholesky(spread) @ np.linalg.inv(given.wishart.T)
-        prior_cov, center = root @ root.T, count / (count + 1) * mean + root @ given.mean / math.sqrt(count + 1)
+        center, prior_cov = prior_by_covariances(theta, units, given)
         for row in range(count):
             at = rows == row
             cov = np.linalg.inv(np.linalg.inv(prior_cov) + y[at].T @ y[at] / variance)
             middle = center + cov @ y[at].T @ (left[at] - y[at] @ center) / variance
-            # The upper triangular root of a covariance: A = L Lᵀ has L⁻ᵀ for one, and it is unique.
-            drawn = middle + np.linalg.cholesky(cov[::-1, ::-1])[::-1, ::-1] @ given.rows[row]
+            drawn = middle + upper_root(cov) @ given.rows[row]
             own[row] = drawn[:k]
             if own_bias is not None:
                 own_bias[row] = drawn[k]
     return here
+
+
+def prior_by_covariances(theta: Array, units: Array, given: gibbs.SideNoise) -> tuple[Array, Array]:
+    """m and Λ⁻¹ of rows (Eq. 58, 59), by covariances; `units` is V's diagonal."""
+    count, mean, spread = len(theta), theta.mean(axis=0), np.diag(units)
+    for row in theta:
+        spread = spread + np.outer(row - mean, row - mean)
+    spread = spread + count / (count + 1) * np.outer(mean, mean)
+    root = np.linalg.cholesky(spread) @ np.linalg.inv(given.wishart.T)
+    return count / (count + 1) * mean + root @ given.mean / math.sqrt(count + 1), root @ root.T
+
+
+def upper_root(cov: Array) -> Array:
+    """The upper triangular root of a covariance: A = L Lᵀ has L⁻ᵀ for one, and it is unique."""
+    out: Array = np.linalg.cholesky(cov[::-1, ::-1])[::-1, ::-1]
+    return out
 
 
 def resumed_chain(ways: Ways) -> list[Check]:
@@ -126,7 +136,7 @@ def standard_draws(ways: Ways) -> list[Check]:
             f"{side}: first root": stats.chi2.cdf(diagonal[:, 0], 3 + count),
             f"{side}: last root": stats.chi2.cdf(diagonal[:, 2], 1 + count),
         }
-    _uniform(worst, seen)
+    uniform(worst, seen)
     return worst.checks()
 
 
@@ -137,16 +147,16 @@ def joint_distribution(ways: Ways) -> list[Check]:
     rng = np.random.default_rng(0)
     for run in range(runs):
         truth, alpha = _truth(rng, 3, 2)
-        chain = _Chain(truth, Config(solver="gibbs", n_factors=1, dtype="float64", burn_in=0, seed=run))
+        chain = Chain(truth, Config(solver="gibbs", n_factors=1, dtype="float64", burn_in=0, seed=run))
         left = 0.0
         for _ in range(turns):
             chain.rate(alpha, rng)
             left = float(np.square(chain.errors(chain.params)).sum())
             alpha = chain.sweep()
         given = stats.gamma.cdf(alpha * (gibbs.SHAPE * SCALE**2 + left / 2), gibbs.SHAPE + len(chain.values) / 2)
-        for name, value in ({"α given the errors": float(given)} | _by_prior(chain, alpha)).items():
+        for name, value in ({"α given the errors": float(given)} | by_prior(chain, alpha)).items():
             seen.setdefault(name, []).append(value)
-    _uniform(worst, {name: np.array(values) for name, values in seen.items()})
+    uniform(worst, {name: np.array(values) for name, values in seen.items()})
     return worst.checks()
 
 
@@ -158,9 +168,9 @@ def block_by_block(ways: Ways) -> list[Check]:
     seen: dict[str, list[float]] = {}
     for run in range(runs):
         noise = gibbs.noise_of(run + 1, (3, 2), 6, config).user
-        center, root, theta = _side(rng, 3)
+        center, root, theta = side_of(rng, 3)
         drawn = gibbs.prior_of(3, theta.sum(axis=0), theta.T @ theta, SCALE, noise, config)
-        y = np.column_stack([_side(rng, 2)[2][:, 0], np.ones(2)])
+        y = np.column_stack([side_of(rng, 2)[2][:, 0], np.ones(2)])
         alpha = rng.standard_gamma(gibbs.SHAPE) / SCALE**2
         given = gibbs.Prior(center, root.T @ root)
         left = theta[:2] @ y.T + rng.normal(size=(2, 2)) / math.sqrt(alpha)
@@ -177,7 +187,7 @@ def block_by_block(ways: Ways) -> list[Check]:
             ("errors by row drawn", float(alpha * np.square(left[0] - y @ one).sum()), 2),
         ):
             seen.setdefault(name, []).append(float(stats.chi2.cdf(square, freedom)))
-    _uniform(worst, seen)
+    uniform(worst, seen)
     return worst.checks()
 
 
@@ -188,7 +198,7 @@ def ranks_of_the_truth(ways: Ways) -> list[Check]:
     rng = np.random.default_rng(1)
     for run in range(runs):
         truth, alpha = _truth(rng, 4, 3)
-        chain = _Chain(truth, Config(solver="gibbs", n_factors=1, dtype="float64", burn_in=0, seed=run))
+        chain = Chain(truth, Config(solver="gibbs", n_factors=1, dtype="float64", burn_in=0, seed=run))
         chain.rate(alpha, rng)
         wanted = _to_rank(chain, truth, alpha)
         below = dict.fromkeys(wanted, 0)
@@ -200,7 +210,7 @@ def ranks_of_the_truth(ways: Ways) -> list[Check]:
         for name, count in below.items():
             # A rank among 0, ..., `kept` and a fraction: uniform, and nothing is rounded.
             ranks.setdefault(name, []).append((count + rng.random()) / (kept + 1))
-    _uniform(worst, {name: np.array(values) for name, values in ranks.items()})
+    uniform(worst, {name: np.array(values) for name, values in ranks.items()})
     return worst.checks()
 
 
@@ -242,7 +252,7 @@ def _problems() -> Iterator[tuple[str, Ratings, Params, Config]]:
         yield kind, *problem(3, size=60, model=kind, solver="gibbs", reg=0.0, burn_in=2)
 
 
-def _uniform(worst: Worst, seen: dict[str, Any]) -> None:
+def uniform(worst: Worst, seen: dict[str, Any]) -> None:
     """Note how far each sample is from uniform, by what `ERROR_RATE` allows all of them together."""
     for name, values in seen.items():
         far = float(stats.kstest(values, "uniform").statistic)
@@ -250,7 +260,7 @@ def _uniform(worst: Worst, seen: dict[str, Any]) -> None:
         worst.note("gibbs", name, far / bound, f"{len(values)} runs")
 
 
-def _side(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
+def side_of(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
     """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 54)."""
     # Of D rows XᵀX is Wishart by definition, and X⁻¹ makes what has its inverse for a covariance.
     root = rng.normal(size=(2, 2)) / np.sqrt([SCALE, SCALE**2])
@@ -267,43 +277,52 @@ def _size(rows: Array, precision: Array) -> float:
 
 def _truth(rng: np.random.Generator, m: int, n: int) -> tuple[Params, float]:
     """Parameters and α, drawn from the prior (Eq. 54)."""
-    users, items = _side(rng, m)[2], _side(rng, n)[2]
+    users, items = side_of(rng, m)[2], side_of(rng, n)[2]
     alpha = rng.standard_gamma(gibbs.SHAPE) / (gibbs.SHAPE * SCALE**2)
     return Params(users[:, :1], items[:, :1], users[:, 1].copy(), items[:, 1].copy(), mu=2.0), float(alpha)
 
 
-class _Chain:
+class Chain:
     """A chain on a table in which every pair is rated, begun where the truth is."""
 
     def __init__(self, truth: Params, config: Config) -> None:
-        self.params, self.config, self.engine = truth, config, GibbsEngine("loops")
-        m, n, _ = truth.shape
+        self.params, self.config = truth, config
+        m, n, _ = self.rows(truth).shape
         self.users, self.items = np.indices((m, n)).reshape(2, -1)
         self.values = np.zeros(m * n)
-        ratings = Ratings.of_indices(self.users, self.items, self.values)
-        self.whole = self.engine.load(ratings, config)
-        self.state: GibbsState = replace(self.engine.start(State(truth), self.whole, config), scale=SCALE)
+        self.begin(Ratings.of_indices(self.users, self.items, self.values))
+
+    def begin(self, ratings: Ratings) -> None:
+        """Make the engine and its first state, at the truth."""
+        self.engine: Any = GibbsEngine("loops")
+        self.whole = self.engine.load(ratings, self.config)
+        self.state: Any = replace(self.engine.start(State(self.params), self.whole, self.config), scale=SCALE)
+
+    def rows(self, params: Params) -> Params:
+        """The parameters of users and items."""
+        return params
 
     def rate(self, alpha: float, rng: np.random.Generator) -> None:
         """Ratings anew, given parameters and α."""
-        mean = predict(self.params, self.users, self.items)
+        made = self.rows(self.params)
+        mean = predict(made, self.users, self.items)
         self.values = mean + rng.normal(size=len(mean)) / math.sqrt(alpha)
-        m, n, _ = self.params.shape
+        m, n, _ = made.shape
         self.whole.user.values[:] = self.values
         self.whole.item.values[:] = self.values.reshape(m, n).T.ravel()
 
     def sweep(self) -> float:
         """Parameters and α anew, given the ratings; returns α."""
-        self.state = cast(GibbsState, self.engine.next_epoch(self.engine.step(self.state, self.whole, self.config)))
-        self.params = self.state.params
-        return self.state.precision
+        self.state = self.engine.next_epoch(self.engine.step(self.state, self.whole, self.config))
+        self.params = self.engine.export(self.state).params
+        return float(self.state.precision)
 
     def errors(self, params: Params) -> Array:
-        error: Array = self.values - predict(params, self.users, self.items)
+        error: Array = self.values - predict(self.rows(params), self.users, self.items)
         return error
 
 
-def _by_prior(chain: _Chain, alpha: float) -> dict[str, float]:
+def by_prior(chain: Chain, alpha: float) -> dict[str, float]:
     """What is uniform when parameters, α and ratings come from the prior: each number's own distribution function.
 
     Given Λ a row is normal, and over Λ it is Cauchy: Student's t of as many degrees as Λ's, less D - 1.
@@ -327,7 +346,7 @@ def _by_prior(chain: _Chain, alpha: float) -> dict[str, float]:
     return out
 
 
-def _to_rank(chain: _Chain, params: Params, alpha: float) -> dict[str, float]:
+def _to_rank(chain: Chain, params: Params, alpha: float) -> dict[str, float]:
     """Numbers whose rank among draws is looked at: what does not depend on the gauge."""
     m, n, _ = params.shape
     whole = predict(params, *np.indices((m, n)).reshape(2, -1))

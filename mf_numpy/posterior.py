@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,12 +70,20 @@ class RunningMean:
         predicted: (B,) in rating units.
     """
 
-    def __init__(self, users: Array, items: Array, config: Config, draws: Draws | None = None) -> None:
+    def __init__(
+        self,
+        users: Array,
+        items: Array,
+        config: Config,
+        draws: Draws | None = None,
+        rows: Callable[[Params], Params] | None = None,
+    ) -> None:
         """
         Args:
             draws: of an earlier run that this one goes on from.
+            rows: makes the parameters of users and items of a draw that has those of features.
         """
-        self.users, self.items, self._config = users, items, config
+        self.users, self.items, self._config, self._rows = users, items, config, rows
         self._total, self._count = np.zeros(len(users)), 0
         self.predicted = self._total
         self._earlier = draws
@@ -87,12 +96,16 @@ class RunningMean:
                 self._add(earlier.copy(), predict, self._config.thin)
             self._earlier = None
         if epoch <= self._config.burn_in:
-            self.predicted = predict(point, self.users, self.items).astype(np.float64)
+            self.predicted = self._predict(point, predict)
         else:
             self._add(point, predict)
             self.predicted = self._total / self._count
         return self.predicted
 
     def _add(self, point: Params, predict: Predictor, times: int = 1) -> None:
-        self._total += times * predict(point, self.users, self.items).astype(np.float64)
+        self._total += times * self._predict(point, predict)
         self._count += times
+
+    def _predict(self, point: Params, predict: Predictor) -> Array:
+        rows = point if self._rows is None else self._rows(point)
+        return predict(rows, self.users, self.items).astype(np.float64)

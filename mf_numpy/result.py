@@ -12,12 +12,14 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mf_numpy import asking, fold_in, losses, ranking, recommend, similar, uncertainty
+from mf_numpy import design as by_hand
 from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import DataError
 from mf_numpy.metrics import Scores, predict_known_and_cold, score
 from mf_numpy.model import Params
+from mf_numpy.posterior import Draws
 from mf_numpy.ratings import Array, IdMap, Layout, Ratings
 from mf_numpy.split import Holdout
 
@@ -122,6 +124,14 @@ class FitResult:
     of_features: Params | None = None
     design: Design | None = None
 
+    @property
+    def draws(self) -> Draws | None:
+        """The draws of ``gibbs``, as parameters of users and items with a design, too (Eq. 33); None without any."""
+        kept, design = self.state.draws, self.design
+        if not kept or design is None:
+            return kept
+        return Draws(tuple(by_hand.rows(point, design) for point in kept.points), kept.precisions)
+
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
@@ -160,14 +170,15 @@ class FitResult:
             DataError: an id that was not in the training set.
             ValueError: sequences of different lengths.
         """
-        uncertainty.check_draws(self.state.draws)
-        assert self.state.draws is not None
+        draws = self.draws
+        uncertainty.check_draws(draws)
+        assert draws is not None
         u, i = self._encode(users, items)
         for what, index in (("user", u), ("item", i)):
             if (index < 0).any():
                 at = int(np.argmax(index < 0))
                 raise DataError(f"the {what} of pair {at} was not in the training set; leave such pairs out")
-        return uncertainty.intervals(self.state.draws, u, i, level)
+        return uncertainty.intervals(draws, u, i, level)
 
     def recommend(
         self,

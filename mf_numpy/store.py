@@ -8,8 +8,9 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
 - of a chain, in place of ``params.*``, which follow from them (Eq. 61), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64;
-- with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then,
-  and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr, indices and data, and names;
+- with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then, and
+  draws, from which features follow; and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr,
+  indices and data, names, and how many features each block has;
 - ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
 - ``seen.indptr`` (m + 1,) int64 and ``seen.indices`` (N,), the items that each user rated.
 """
@@ -151,7 +152,8 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     catalogue, state = result.catalogue, result.state
     tensors = _prefixed("draws", state.draws.tensors()) if state.draws else _prefixed("params", result.params.tensors())
     if result.design is not None and result.of_features is not None:
-        tensors |= _prefixed("features", result.of_features.tensors())
+        if not state.draws:
+            tensors |= _prefixed("features", result.of_features.tensors())
         for name, side in (("users", result.design.users), ("items", result.design.items)):
             matrix = side.matrix
             tensors |= {f"design.{name}.data": matrix.data}
@@ -159,6 +161,7 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
                 f"design.{name}.{part}": getattr(matrix, part).astype(np.int64) for part in ("indptr", "indices")
             }
             tensors |= _pack_text(f"design.{name}.names", np.array(side.names, dtype=object))
+            tensors |= {f"design.{name}.blocks": np.array(side.blocks, np.int64)}
     if not _same(result.of_features or result.params, state.params):
         tensors |= _prefixed("last", state.params.tensors())
     memory = state.memory

@@ -20,6 +20,7 @@ from mf_numpy.design import Design, Side
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.features import Described, Features, Rows, Which, rows_of
 from mf_numpy.metrics import predict_known_and_cold
+from mf_numpy.model import chunks
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.result import Catalogue, FitResult, Predictions
 from mf_numpy.split import Holdout
@@ -50,7 +51,7 @@ class TimedSide:
         """Users or items, by their places in the training set, on a day each."""
         nothing = np.zeros(len(places), np.int64)
         more = _rows(self.base, places, Moments(days, nothing, self.first, self.last))
-        return Side(self.described.encoded(more), self.described.names)
+        return Side(self.described.encoded(more), self.described.names, self.described.side.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +101,18 @@ class Timed:
         days = np.asarray(list(timestamps), np.int64) // DAY
         if not len(u) == len(i) == len(days):
             raise ValueError(f"got {len(u)} users, {len(i)} items and {len(days)} timestamps; give one of each a pair")
-        # A row of the design for each pair; nobody's are those of the first and are not read.
-        design = Design(self.users.rows(np.maximum(u, 0), days), self.items.rows(np.maximum(i, 0), days))
-        at = np.arange(len(u))
-        params = by_hand.rows(theta, design)
+        values = np.empty(len(u), theta.P.dtype)
         mean = losses.prediction_of(self.original.mean, found.config)
-        values, _ = predict_known_and_cold(params, np.where(u < 0, -1, at), np.where(i < 0, -1, at), mean)
+        # A row of the design for each pair, and of a mean over draws each has many factors.
+        for part in chunks(len(u), theta.shape[2]):
+            of_u, of_i, day = u[part], i[part], days[part]
+            # Nobody's rows are those of the first and are not read.
+            design = Design(self.users.rows(np.maximum(of_u, 0), day), self.items.rows(np.maximum(of_i, 0), day))
+            at = np.arange(len(of_u))
+            params = by_hand.rows(theta, design)
+            values[part], _ = predict_known_and_cold(
+                params, np.where(of_u < 0, -1, at), np.where(of_i < 0, -1, at), mean
+            )
         return Predictions(losses.mean_of(values, found.config), int((u < 0).sum()), int((i < 0).sum()))
 
     def _features_of(self, found: FitResult) -> Any:

@@ -98,7 +98,7 @@ def run(
     begin = init if described is None else described.first
     point = resume.state.copy() if resume else begin(train, config)
     state = engine.start(point, whole, config)
-    chain = _chain(valid, config, resume)
+    chain = _chain(valid, config, resume, described)
     # Most engines have gone on to a copy of their own.
     del point
 
@@ -197,12 +197,15 @@ def _rows(engine: Engine[S], point: State) -> Params:
     return engine.rows(point.params) if isinstance(engine, Describing) else point.params
 
 
-def _chain(valid: Holdout | None, config: Config, resume: FitResult | None) -> RunningMean | None:
+def _chain(
+    valid: Holdout | None, config: Config, resume: FitResult | None, described: Describing | None
+) -> RunningMean | None:
     """What averages the predictions of held-out pairs where parameters are draws."""
     if config.solver != "gibbs" or valid is None:
         return None
     earlier = resume.state.draws if resume else None
-    return RunningMean(valid.users[valid.known], valid.items[valid.known], config, earlier)
+    rows = None if described is None else described.rows
+    return RunningMean(valid.users[valid.known], valid.items[valid.known], config, earlier, rows)
 
 
 def _valid_rmse(

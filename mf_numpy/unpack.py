@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse as sp
 
+from mf_numpy import design as by_hand
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
 from mf_numpy.engine import State
@@ -37,14 +38,16 @@ class Unpacker:
         }
         if config.model == "biased":
             shapes |= {"b": (len(users),), "c": (len(items),)}
-        draws = self.draws(shapes, config, mu) if self.has("draws") else None
-        params = draws.mean() if draws else Params(**self.group("params", shapes, config), mu=mu)
-        design, of_features = None, None
+        design, of_features, of_rows = None, None, shapes
         if self.has("design"):
             design = Design(self.side("users", len(users)), self.side("items", len(items)))
             rows = {"P": design.users, "b": design.users, "Q": design.items, "c": design.items}
             shapes = {name: (rows[name].shape[1], *shape[1:]) for name, shape in shapes.items()}
-            of_features = Params(**self.group("features", shapes, config), mu=mu)
+        draws = self.draws(shapes, config, mu) if self.has("draws") else None
+        params = draws.mean() if draws else Params(**self.group("params", of_rows, config), mu=mu)
+        if design is not None:
+            of_features = params if draws else Params(**self.group("features", shapes, config), mu=mu)
+            params = by_hand.rows(params, design) if draws else params
         last, memory = of_features or params, None
         if self.has("last"):
             last = Params(**self.group("last", shapes, config), mu=mu)
@@ -137,7 +140,8 @@ class Unpacker:
         names = tuple(self.text(f"{prefix}.names"))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(names)):
             raise FileFormatError(f"is damaged: '{prefix}.indices' goes outside 0..{len(names) - 1}")
-        return Side(sp.csr_array((data, indices, indptr), shape=(rows, len(names))), names)
+        blocks = self.tensor(f"{prefix}.blocks", np.int64).ravel() if f"{prefix}.blocks" in self.tensors else ()
+        return Side(sp.csr_array((data, indices, indptr), shape=(rows, len(names))), names, tuple(blocks))
 
     def seen(self, m: int, n: int) -> Layout:
         indptr, indices = self.tensor("seen.indptr", np.int64, (m + 1,)), self.tensor("seen.indices", np.integer)

@@ -36,7 +36,7 @@ class FeatureFactorization(MatrixFactorization):
     def __init__(self, theta: Params, design: Design, device: torch.device | str = "cpu") -> None:
         super().__init__(theta, device)
         for name, side in (("X", design.users), ("Y", design.items)):
-            self.register_buffer(name, _sparse(side, self.P.dtype, device), persistent=False)
+            self.register_buffer(name, sparse(side, self.P.dtype, device), persistent=False)
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """P, Q, b and c of users and items (Eq. 33)."""
@@ -77,7 +77,8 @@ def objective(module: FeatureFactorization, batch: Weighted, config: Config) -> 
     return Objective(data_term + penalty, squared_errors(predicted, values, config))
 
 
-def _sparse(side: Side, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+def sparse(side: Side, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """What the rows of a side are made of, (rows, features), as torch multiplies by it."""
     matrix = side.matrix
     spend_the_warning()
     return torch.sparse_csr_tensor(

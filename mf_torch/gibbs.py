@@ -100,7 +100,7 @@ class GibbsEngine:
         def groups(own: Array, others: Array, counts: Array) -> list[Group]:
             starts = counting.begins(counts)
             at = counting.order(own, starts)
-            return list(_groups(starts, others[at], (values[at] - mu).astype(values.dtype), self.device))
+            return list(groups_of(starts, others[at], (values[at] - mu).astype(values.dtype), self.device))
 
         return BothSides(
             groups(train.users, train.items, train.user_counts),
@@ -157,7 +157,7 @@ class GibbsEngine:
         return State(_params(state), None, state.epoch, draws=state.draws)
 
 
-def _groups(starts: Array, others: Array, left: Array, device: str) -> Iterator[Group]:
+def groups_of(starts: Array, others: Array, left: Array, device: str) -> Iterator[Group]:
     """Groups of rows, in the order of their lengths."""
     lengths = np.diff(starts)
     order = np.argsort(lengths, kind="stable")
@@ -183,7 +183,7 @@ def _groups(starts: Array, others: Array, left: Array, device: str) -> Iterator[
         begin = end
 
 
-def _given(theta: Tensor, group: Group, biased: bool) -> tuple[Tensor, Tensor]:
+def given(theta: Tensor, group: Group, biased: bool) -> tuple[Tensor, Tensor]:
     """The other side's rows at each rating (R, L, D), 1 in the place of a bias, and what they leave to say (R, L)."""
     y, left = theta[group.others], group.left
     if biased:
@@ -196,7 +196,7 @@ def squares(user: Tensor, item: Tensor, groups: list[Group], biased: bool) -> Te
     """Σ (r̂ - r)², float64."""
     total = torch.zeros((), dtype=torch.float64, device=user.device)
     for group in groups:
-        y, left = _given(item, group, biased)
+        y, left = given(item, group, biased)
         error = torch.bmm(y, user[group.rows][..., None])[..., 0] - left
         total += error.double().square().sum()
     return total
@@ -235,7 +235,7 @@ def draw_side(
     pull, z = (precision @ mean / alpha).to(dtype), torch.tensor(noise.rows, device=theta.device)
     z = (z / alpha.sqrt()).to(dtype)
     for group in groups:
-        y, left = _given(other, group, config.model == "biased")
+        y, left = given(other, group, config.model == "biased")
         A = torch.baddbmm(weight.expand(len(y), -1, -1), y.mT, y)  # Eq. 55
         h = pull[:, None] + torch.bmm(y.mT, left[..., None])  # Eq. 55
         root, failed = torch.linalg.cholesky_ex(A)
@@ -245,10 +245,15 @@ def draw_side(
     return out
 
 
-def _params(state: GibbsState) -> Params:
-    user, item = (theta.cpu().numpy() for theta in (state.user, state.item))
-    n_factors = user.shape[1] - state.biased
+def params_of(users: Tensor, items: Tensor, biased: bool, mu: float) -> Params:
+    """Tables of both sides as parameters on the host."""
+    user, item = (theta.cpu().numpy() for theta in (users, items))
+    n_factors = user.shape[1] - biased
     P, Q = user[:, :n_factors].copy(), item[:, :n_factors].copy()
-    if not state.biased:
-        return Params(P, Q, mu=state.mu)
-    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), mu=state.mu)
+    if not biased:
+        return Params(P, Q, mu=mu)
+    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), mu=mu)
+
+
+def _params(state: GibbsState) -> Params:
+    return params_of(state.user, state.item, state.biased, state.mu)

@@ -22,6 +22,7 @@ from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout
 from mf_torch import paths
 from mf_torch.batch import Batch
+from mf_torch.design_gibbs import DesignGibbsEngine
 from mf_torch.gibbs import GibbsEngine
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
@@ -111,12 +112,13 @@ def fit(
         )
     engine: Any
     if config.solver == "gibbs":
-        if design is not None or path != "autograd" or graph or sparse_grad or storage is not None:
+        if path != "autograd" or graph or sparse_grad or storage is not None:
             raise ConfigError(
-                "solver is 'gibbs' with a design, path, graph, sparse_grad or storage, none of which it knows; leave "
-                "them out, or use solver='gd'"
+                "solver is 'gibbs' with a path, graph, sparse_grad or storage, none of which it knows; leave them "
+                "out, or use solver='gd'"
             )
-        engine = GibbsEngine(str(_usable(device)))
+        where = str(_usable(device))
+        engine = GibbsEngine(where) if design is None else DesignGibbsEngine(design, where)
     elif design is None:
         engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
     else:

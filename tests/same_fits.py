@@ -9,18 +9,21 @@ import pytest
 
 from mf_numpy import Config, FitResult, Ratings, fit
 from mf_numpy.check import relative_difference
+from mf_numpy.design import Design
 
 
-def by_one_thread_and_by_all(train: Ratings, config: Config) -> tuple[FitResult, FitResult]:
+def by_one_thread_and_by_all(
+    train: Ratings, config: Config, design: Design | None = None
+) -> tuple[FitResult, FitResult]:
     """Two fits; the test is skipped where Numba has one thread alone."""
     before = numba.get_num_threads()
     if before == 1:
         pytest.skip("Numba has one thread here")
     try:
         numba.set_num_threads(1)
-        one = fit(train, config)
+        one = fit(train, config, design=design)
         numba.set_num_threads(before)
-        return one, fit(train, config)
+        return one, fit(train, config, design=design)
     finally:
         numba.set_num_threads(before)
 

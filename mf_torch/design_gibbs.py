@@ -1,0 +1,245 @@
+"""The Gibbs sampler over features in batched Cholesky factors; the twin of `mf_numpy.solvers.design_gibbs`.
+
+Shapes: a side's features are one table (features, D), factors and then the bias, if there is one; its rows' sums are
+G (rows, D, D) and g (rows, D). Sums and draws are float64, whatever the parameters are kept in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mf_numpy import counting
+from mf_numpy import design as by_hand
+from mf_numpy import gibbs as draws_by_hand
+from mf_numpy.config import Config
+from mf_numpy.design import Design, Side
+from mf_numpy.engine import State
+from mf_numpy.kernels import predict
+from mf_numpy.metrics import Predictor
+from mf_numpy.model import Params
+from mf_numpy.posterior import Draws
+from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers.design_gibbs import check_room, exclusive
+from mf_torch.design import sparse
+from mf_torch.gibbs import Group, given, groups_of, params_of, prior_of
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Features of one side that are alike before any rating is seen.
+
+    Attributes:
+        at: where they are among the features of the side.
+        feature, row, amount: (E,) each, which feature which row has, and how much of it, feature by feature.
+        begins: where the E of each feature begin, (features + 1,), or None where no row has two of the features.
+    """
+
+    at: slice
+    feature: Tensor
+    row: Tensor
+    amount: Tensor
+    begins: list[int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """One side: its rows with their ratings in groups, what the rows are made of (sparse), and the blocks of that."""
+
+    groups: list[Group]
+    made_of: Tensor
+    blocks: list[Block]
+
+
+@dataclass(frozen=True, eq=False)
+class BothSides:
+    """All N ratings, by user and by item, and σ of them."""
+
+    user: Half
+    item: Half
+    size: int
+    scale: float
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A point of the chain on the device.
+
+    Attributes:
+        user, item: the features' rows of the sides, (f, D) and (g, D).
+        mu: μ.
+        biased: whether the last number of a row is a bias.
+        epoch: sweeps finished.
+        squared_error: Σ (r̂ - r)² before the last sweep.
+        n_ratings: N.
+        draws: what is kept of the chain so far.
+    """
+
+    user: Tensor
+    item: Tensor
+    mu: float
+    biased: bool
+    epoch: int
+    squared_error: Tensor | None = None
+    n_ratings: int = 0
+    draws: Draws = field(default_factory=Draws)
+
+
+class DesignGibbsEngine:
+    """Gibbs over features on one device; `mf_numpy.engine.Engine` says what each method does."""
+
+    backend = "torch"
+    predict: Predictor = staticmethod(predict)
+
+    def __init__(self, design: Design, device: str = "cpu") -> None:
+        self.design = design
+        self.device = device
+
+    def first(self, train: Ratings, config: Config) -> State:
+        """The chain's first point (Eq. 25): NumPy draws the parameters of the features, torch only converts."""
+        return State(by_hand.start(train, self.design, config))
+
+    def rows(self, theta: Params) -> Params:
+        """The parameters of users and items that those of the features make (Eq. 33)."""
+        return by_hand.rows(theta, self.design)
+
+    def load(self, train: Ratings, config: Config) -> BothSides:
+        self.design.check(train)
+        check_room(self.design, config)
+        mu = train.mean if config.model == "biased" else 0.0
+        values = train.values.astype(np.float64)
+
+        def half(own: Array, others: Array, counts: Array, made_of: Side) -> Half:
+            starts = counting.begins(counts)
+            at = counting.order(own, starts)
+            groups = list(groups_of(starts, others[at], values[at] - mu, self.device))
+            return Half(groups, sparse(made_of, torch.float64, self.device), list(_blocks(made_of, self.device)))
+
+        return BothSides(
+            half(train.users, train.items, train.user_counts, self.design.users),
+            half(train.items, train.users, train.item_counts, self.design.items),
+            len(train),
+            draws_by_hand.scale_of(values),
+        )
+
+    def start(self, state: State, whole: BothSides, config: Config) -> Point:
+        params = state.params
+        user, item = (
+            torch.tensor(factors if bias is None else np.column_stack([factors, bias]), device=self.device)
+            for factors, bias in ((params.P, params.b), (params.Q, params.c))
+        )
+        begun = state.draws or Draws()
+        return Point(user, item, params.mu, params.b is not None, state.epoch, n_ratings=len(whole), draws=begun)
+
+    def batches(self, whole: BothSides, epoch: int, config: Config) -> Iterator[BothSides]:
+        yield whole
+
+    def step(self, state: Point, batch: BothSides, config: Config) -> Point:
+        """A sweep: α, all features of the users, then all of the items."""
+        sizes = self.design.users.blocks, self.design.items.blocks
+        noise = draws_by_hand.noise_of_features(state.epoch + 1, sizes, len(batch), config)
+        items = batch.item.made_of @ state.item.double()  # Eq. 33
+        normal, left, squared_error = sums(batch.user, batch.user.made_of @ state.user.double(), items, state.biased)
+        alpha = noise.precision / (draws_by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 60
+        user = draw_side(state.user, batch.user.blocks, normal, left, alpha, noise.user, batch.scale, config)
+        users = batch.user.made_of @ user.double()  # Eq. 33
+        normal, left, _ = sums(batch.item, items, users, state.biased)
+        item = draw_side(state.item, batch.item.blocks, normal, left, alpha, noise.item, batch.scale, config)
+        after = replace(state, user=user, item=item, squared_error=squared_error)
+        past = state.epoch + 1 - config.burn_in
+        if past > 0 and past % config.thin == 0:
+            after = replace(after, draws=state.draws.with_draw(_params(after), float(alpha)))
+        return after
+
+    def seen(self, state: Point) -> tuple[Tensor, Tensor]:
+        assert state.squared_error is not None
+        return state.squared_error / state.n_ratings, state.squared_error
+
+    def next_epoch(self, state: Point) -> Point:
+        return replace(state, epoch=state.epoch + 1)
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
+
+    def export(self, state: Point) -> State:
+        return State(_params(state), None, state.epoch, draws=state.draws)
+
+
+def _blocks(made_of: Side, device: str) -> Iterator[Block]:
+    for at, apart in exclusive(made_of):
+        part = made_of.transposed[at]
+        indptr = np.asarray(part.indptr, np.int64)
+        features = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        feature, row = (torch.as_tensor(x.astype(np.int64), device=device) for x in (features, part.indices))
+        yield Block(at, feature, row, torch.tensor(part.data, device=device), None if apart else indptr.tolist())
+
+
+def sums(half: Half, own: Tensor, others: Tensor, biased: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """G (rows, D, D) and g (rows, D) of a side's rows, and Σ (r̂ - r)²."""
+    rows, width = own.shape
+    normal, left = own.new_zeros((rows, width, width)), own.new_zeros((rows, width))
+    total = own.new_zeros(())
+    for group in half.groups:
+        y, told = given(others, group, biased)
+        error = told - torch.bmm(y, own[group.rows][..., None])[..., 0]
+        normal[group.rows] = torch.bmm(y.mT, y)
+        left[group.rows] = torch.bmm(y.mT, error[..., None])[..., 0]
+        total += error.square().sum()
+    return normal, left, total
+
+
+def draw_side(
+    table: Tensor,
+    blocks: list[Block],
+    normal: Tensor,
+    left: Tensor,
+    alpha: Tensor,
+    noise: tuple[draws_by_hand.SideNoise, ...],
+    scale: float,
+    config: Config,
+) -> Tensor:
+    """All features of a side, drawn block by block (Eq. 57, 64); (features, D). `left` follows them (Eq. 65)."""
+    out = table.double()
+    for block, drawn in zip(blocks, noise, strict=True):
+        mean, precision = prior_of(out[block.at], scale, drawn, config)
+        pull, z = precision @ mean, torch.tensor(drawn.rows, device=table.device)
+        own = out[block.at]
+        if block.begins is None:
+            # No row has two of them: all are drawn at once.
+            count, width = own.shape
+            G, x = normal[block.row], block.amount[:, None]
+            bend = own.new_zeros((count, width, width)).index_add_(0, block.feature, x[..., None] ** 2 * G)  # Eq. 64
+            told = own.new_zeros((count, width)).index_add_(0, block.feature, x * left[block.row])  # Eq. 64
+            step = _draw(own, bend, told, precision, pull, z, alpha)
+            own += step
+            left[block.row] -= x * torch.bmm(G, step[block.feature][..., None])[..., 0]  # Eq. 65
+            continue
+        for j, (begin, end) in enumerate(zip(block.begins[:-1], block.begins[1:], strict=True)):
+            rows, x = block.row[begin:end], block.amount[begin:end]
+            G = normal[rows]
+            bend, told = torch.tensordot(x.square(), G, dims=1), x @ left[rows]  # Eq. 64
+            step = _draw(own[j : j + 1], bend[None], told[None], precision, pull, z[j : j + 1], alpha)[0]
+            own[j] += step
+            left[rows] -= x[:, None] * (G @ step)  # Eq. 65
+    return out.to(table.dtype)
+
+
+def _draw(own: Tensor, bend: Tensor, told: Tensor, precision: Tensor, pull: Tensor, z: Tensor, alpha: Tensor) -> Tensor:
+    """By how much features (F, D) that do not meet move when they are drawn (Eq. 57, 64)."""
+    h = pull + alpha * (told + torch.bmm(bend, own[..., None])[..., 0])  # Eq. 64
+    root, failed = torch.linalg.cholesky_ex(precision + alpha * bend)  # Eq. 64
+    along = torch.linalg.solve_triangular(root, h[..., None], upper=False) + z[..., None]
+    drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 57
+    return torch.where(failed[:, None] == 0, drawn - own, torch.nan)
+
+
+def _params(state: Point) -> Params:
+    return params_of(state.user, state.item, state.biased, state.mu)
