@@ -11,6 +11,7 @@ import numpy as np
 from bench import designs, machine, worker
 from bench.energy import Meter
 from mf_numpy import Config, Holdout, Ratings
+from mf_numpy.config import SAMPLERS
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import State
@@ -92,7 +93,7 @@ def fitted(
     known = held_out.known
     users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
     rows = None if design is None else engine.rows
-    chain = RunningMean(users, items, config, rows=rows) if config.solver == "gibbs" else None
+    chain = RunningMean(users, items, config, rows=rows) if config.solver in SAMPLERS else None
     points: list[Json] = []
     predictions: dict[int, Array] = {}
     spent = 0.0

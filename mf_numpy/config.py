@@ -21,7 +21,9 @@ DRAWN = ("bpr", "softmax")
 """Losses of lists, whose items but the first are drawn anew in every epoch."""
 RANKING = ("all_pairs", *DRAWN)
 """Losses that tell what was chosen from what was not: their predictions are scores, and no RMSE says how good."""
-Solver = Literal["gd", "sgd", "als", "cd", "lbfgs", "gibbs"]
+Solver = Literal["gd", "sgd", "als", "cd", "lbfgs", "gibbs", "hmc"]
+SAMPLERS = ("gibbs", "hmc")
+"""Solvers that draw from the posterior instead of minimising Eq. 2."""
 StepRule = Literal["momentum", "adam", "adagrad"]
 
 SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -31,6 +33,7 @@ SOLVER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "cd": {"n_epochs": 15, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
     "lbfgs": {"n_epochs": 100, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.1},
     "gibbs": {"n_epochs": 220, "lr": 1.0, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.0},
+    "hmc": {"n_epochs": 300, "lr": 0.1, "lr_decay": 1.0, "momentum": 0.0, "reg": 0.0},
 }
 """What a setting is when it is not given, where that depends on the solver; a committed `defaults.json` says why.
 
@@ -56,6 +59,7 @@ _STEPS = (
     "cg_steps",
     "inner_sweeps",
     "history_size",
+    "leapfrog_steps",
     "burn_in",
     "thin",
     "batch_size",
@@ -65,7 +69,7 @@ _STEPS = (
 )
 
 _NOT_OF_DRAWS: Mapping[str, Any] = {"reg": 0.0, "penalty": "per_rating", "patience": None, "min_delta": 0.0, "tol": 0.0}
-"""What says nothing to gibbs, which has no minimum to stop at, and draws the weight of its penalty."""
+"""What says nothing to a sampler, which has no minimum to stop at, and draws the weight of its penalty."""
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -100,21 +104,23 @@ class Config:
     solver: Solver = _setting(
         "gd",
         "what minimises Eq. 2: the gradient of a batch (gd), a step for each rating (sgd), each row's minimiser in "
-        "turn (als), each number's (cd), or quasi-Newton steps (lbfgs); gibbs draws from the posterior instead",
+        "turn (als), each number's (cd), or quasi-Newton steps (lbfgs); gibbs draws from the posterior instead, row by "
+        "row, and hmc along the gradient",
     )
     n_factors: int = _setting(32, "K, the length of each factor vector")
     n_epochs: int = _setting(
         None,
-        "passes over the training ratings; by default 200, for sgd 50, for als and cd 15, for lbfgs 100, for gibbs 220",
+        "passes over the training ratings; by default 200, for sgd 50, for als and cd 15, for lbfgs 100, for gibbs "
+        "220, for hmc 300",
     )
     lr: float = _setting(
         None,
         "η, the step along the velocity; by default 50 for gd, whose gradients are means over the batch (adam 0.01, "
-        "adagrad 0.03), for sgd 0.01 (adagrad 0.02); the others find their own",
+        "adagrad 0.03), for sgd 0.01 (adagrad 0.02), for hmc 0.1, a step of a trajectory; the others find theirs",
     )
     reg: float = _setting(
         None,
-        "λ, the weight of the squared norms in Eq. 2; by default 0.05, for als, cd and lbfgs 0.1; gibbs draws its own",
+        "λ, the weight of the squared norms in Eq. 2; by default 0.05, for als, cd and lbfgs 0.1; samplers draw theirs",
     )
     penalty: Penalty = _setting("per_rating", "weigh a row's norm by its share of the ratings, or every row by 1")
     momentum: float = _setting(None, "β in [0, 1); by default 0.9 for gd without another step rule, else 0")
@@ -133,8 +139,9 @@ class Config:
     )
     inner_sweeps: int = _setting(1, "of cd: how often each factor's users and items are minimised in turn in an epoch")
     history_size: int = _setting(10, "of lbfgs: the number of steps it remembers; each costs two copies of all numbers")
-    burn_in: int = _setting(20, "of gibbs: epochs before the mean over the draws begins")
-    thin: int = _setting(1, "of gibbs: every how many of the draws one is kept for later predictions")
+    leapfrog_steps: int = _setting(10, "of hmc: steps of a trajectory, each with a gradient of all ratings")
+    burn_in: int = _setting(20, "of gibbs and hmc: epochs before the mean over the draws begins")
+    thin: int = _setting(1, "of gibbs and hmc: every how many of the draws one is kept for later predictions")
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(
@@ -173,6 +180,7 @@ class Config:
         _whole("eval_every", self.eval_every, 1)
         _whole("inner_sweeps", self.inner_sweeps, 1)
         _whole("history_size", self.history_size, 1)
+        _whole("leapfrog_steps", self.leapfrog_steps, 1)
         _whole("burn_in", self.burn_in, 0)
         _whole("thin", self.thin, 1)
         _whole("n_negatives", self.n_negatives, 1)
@@ -242,28 +250,38 @@ class Config:
                         f"{name} is {value!r} with solver {solver!r}, which finds its steps itself; leave it out, "
                         "or take 'gd' or 'sgd'"
                     )
-        if solver == "gibbs":
+        if solver == "hmc" and self.momentum:
+            raise ConfigError(
+                f"momentum is {self.momentum:g} with solver 'hmc', which draws its velocities anew; leave it out"
+            )
+        if solver in SAMPLERS:
             for name, only in _NOT_OF_DRAWS.items():
                 value = getattr(self, name)
                 if value != only:
                     raise ConfigError(
-                        f"{name} is {value!r} with solver 'gibbs', which draws its priors and does not stop; leave it "
-                        "out, or take 'als'"
+                        f"{name} is {value!r} with solver {solver!r}, which draws its priors and does not stop; leave "
+                        "it out, or take 'als'"
                     )
-        if solver in ("als", "cd", "gibbs") and self.loss != "squared" and (solver, self.loss) != ("als", "all_pairs"):
+        if (
+            solver in ("als", "cd", *SAMPLERS)
+            and self.loss != "squared"
+            and (solver, self.loss) != ("als", "all_pairs")
+        ):
             raise ConfigError(
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
                 "or solver='lbfgs'"
             )
-        for name, given, default, owner in (
-            ("cg_steps", self.cg_steps, None, "als"),
-            ("inner_sweeps", self.inner_sweeps, 1, "cd"),
-            ("history_size", self.history_size, 10, "lbfgs"),
-            ("burn_in", self.burn_in, 20, "gibbs"),
-            ("thin", self.thin, 1, "gibbs"),
+        for name, given, default, owners in (
+            ("cg_steps", self.cg_steps, None, ("als",)),
+            ("inner_sweeps", self.inner_sweeps, 1, ("cd",)),
+            ("history_size", self.history_size, 10, ("lbfgs",)),
+            ("leapfrog_steps", self.leapfrog_steps, 10, ("hmc",)),
+            ("burn_in", self.burn_in, 20, SAMPLERS),
+            ("thin", self.thin, 1, SAMPLERS),
         ):
-            if given != default and solver != owner:
-                raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {owner!r}")
+            if given != default and solver not in owners:
+                ways = " or ".join(map(repr, owners))
+                raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {ways}")
 
     def _check_loss(self) -> None:
         if self.loss == "all_pairs":
@@ -293,7 +311,7 @@ class Config:
     def with_solver(self, solver: Solver, step_rule: StepRule = "momentum") -> Config:
         """The same model, objective and start with another solver or step rule, at the defaults of the two."""
         dropped = {"solver", *_STEPS}
-        if "gibbs" in (solver, self.solver):
+        if {solver, self.solver} & set(SAMPLERS):
             dropped |= _NOT_OF_DRAWS.keys()
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in dropped}
         return Config(**kept, solver=solver, step_rule=step_rule)

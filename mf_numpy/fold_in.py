@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mf_numpy import losses
-from mf_numpy.config import DRAWN, Config
+from mf_numpy.config import DRAWN, SAMPLERS, Config
 from mf_numpy.curvature import extended
 from mf_numpy.errors import ConfigError, DataError, choose
 from mf_numpy.model import Params
@@ -137,7 +137,7 @@ def fold_in(
             see `mf_numpy.prior.prior_of`.
     """
     choose("prior", prior, get_args(PriorName))
-    if result.config.solver == "gibbs":
+    if result.config.solver in SAMPLERS:
         raise ConfigError(
             "the model is a mean over draws, whose rows stand for no single J; fit again with the newcomer's ratings, "
             "or with solver='als'"

@@ -252,12 +252,12 @@ def _problems() -> Iterator[tuple[str, Ratings, Params, Config]]:
         yield kind, *problem(3, size=60, model=kind, solver="gibbs", reg=0.0, burn_in=2)
 
 
-def uniform(worst: Worst, seen: dict[str, Any]) -> None:
+def uniform(worst: Worst, seen: dict[str, Any], way: str = "gibbs") -> None:
     """Note how far each sample is from uniform, by what `ERROR_RATE` allows all of them together."""
     for name, values in seen.items():
         far = float(stats.kstest(values, "uniform").statistic)
         bound = math.sqrt(math.log(2 * len(seen) / ERROR_RATE) / (2 * len(values)))
-        worst.note("gibbs", name, far / bound, f"{len(values)} runs")
+        worst.note(way, name, far / bound, f"{len(values)} runs")
 
 
 def side_of(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:

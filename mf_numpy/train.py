@@ -14,7 +14,7 @@ import numpy as np
 
 from mf_numpy import losses, model
 from mf_numpy.batch import Batch
-from mf_numpy.config import RANKING, STEPS_OF_THEIR_OWN, Config
+from mf_numpy.config import RANKING, SAMPLERS, STEPS_OF_THEIR_OWN, Config
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
 from mf_numpy.engine import Backend, Describing, Engine, SelfEnding, State
@@ -201,7 +201,7 @@ def _chain(
     valid: Holdout | None, config: Config, resume: FitResult | None, described: Describing | None
 ) -> RunningMean | None:
     """What averages the predictions of held-out pairs where parameters are draws."""
-    if config.solver != "gibbs" or valid is None:
+    if config.solver not in SAMPLERS or valid is None:
         return None
     earlier = resume.state.draws if resume else None
     rows = None if described is None else described.rows
@@ -262,7 +262,7 @@ def diverged(record: EpochRecord, good: int, config: Config) -> str:
     remedy = f"Lower lr (now {record.lr:g}; try {record.lr / 4:g}){other}"
     if config.solver in STEPS_OF_THEIR_OWN:
         remedy = f"Raise reg (now {config.reg:g})"
-    if config.solver == "gibbs":
+    if config.solver in SAMPLERS:
         remedy = "Look for ratings out of all proportion, or take dtype='float64'"
     return (
         f"the errors grew past all numbers in epoch {record.epoch}; the parameters after epoch {good} are "

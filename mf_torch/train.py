@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mf_numpy import train as by_hand
-from mf_numpy.config import Config
+from mf_numpy.config import SAMPLERS, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
@@ -24,6 +24,7 @@ from mf_torch import paths
 from mf_torch.batch import Batch
 from mf_torch.design_gibbs import DesignGibbsEngine
 from mf_torch.gibbs import GibbsEngine
+from mf_torch.hmc import HmcEngine
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
 from mf_torch.optim import memory, optimizer_of, set_lr, set_memory
@@ -86,7 +87,7 @@ def fit(
     design: Design | None = None,
     resume: FitResult | None = None,
 ) -> FitResult:
-    """Minimise Eq. 2 over the training ratings; autograd finds the gradients. With ``gibbs`` draw from the posterior.
+    """Minimise Eq. 2 over the training ratings; autograd finds the gradients. A sampler draws from the posterior.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
@@ -102,23 +103,28 @@ def fit(
 
     Raises:
         ConfigError: a device that torch does not see, no such path, a graph, sparse gradients or storage where none
-            can be, a design with another path than ``autograd``, a solver other than ``gd`` and ``gibbs``; and as
+            can be, a design with another path than ``autograd``, a solver other than ``gd`` and the samplers; and as
             `mf_numpy.fit`.
     """
     config = config or Config()
-    if config.solver not in ("gd", "gibbs"):
+    if config.solver not in ("gd", *SAMPLERS):
         raise ConfigError(
-            f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd' or 'gibbs', or mf_numpy"
+            f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', 'gibbs' or 'hmc', or mf_numpy"
         )
     engine: Any
-    if config.solver == "gibbs":
+    if config.solver in SAMPLERS:
         if path != "autograd" or graph or sparse_grad or storage is not None:
             raise ConfigError(
-                "solver is 'gibbs' with a path, graph, sparse_grad or storage, none of which it knows; leave them "
-                "out, or use solver='gd'"
+                f"solver is {config.solver!r} with a path, graph, sparse_grad or storage, none of which it knows; leave "
+                "them out, or use solver='gd'"
             )
         where = str(_usable(device))
-        engine = GibbsEngine(where) if design is None else DesignGibbsEngine(design, where)
+        if config.solver == "hmc":
+            if design is not None:
+                raise ConfigError("solver is 'hmc' with a design, which it does not know; use solver='gibbs'")
+            engine = HmcEngine(where)
+        else:
+            engine = GibbsEngine(where) if design is None else DesignGibbsEngine(design, where)
     elif design is None:
         engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
     else:
@@ -135,7 +141,7 @@ def fit(
         "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
         "storage": storage,
     }  # fmt: skip
-    if config.solver == "gibbs":
+    if config.solver in SAMPLERS:
         details = {"deterministic": deterministic, "tf32": tf32}
     return replace(result, details=details)
 

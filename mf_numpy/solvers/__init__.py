@@ -16,6 +16,7 @@ from mf_numpy.solvers.als import AlsEngine
 from mf_numpy.solvers.cd import CdEngine
 from mf_numpy.solvers.gd import CompiledEngine
 from mf_numpy.solvers.gibbs import GibbsEngine
+from mf_numpy.solvers.hmc import HmcEngine
 from mf_numpy.solvers.lbfgs import LbfgsEngine
 from mf_numpy.solvers.sgd import SgdEngine
 
@@ -47,4 +48,5 @@ _SOLVERS: Mapping[str, tuple[tuple[Backend, ...], Make]] = {
     "cd": (("numba", "loops"), CdEngine),
     "lbfgs": (("numba", "numpy", "loops"), LbfgsEngine),
     "gibbs": (("numba", "loops"), GibbsEngine),
+    "hmc": (("numba", "numpy", "loops"), HmcEngine),
 }
