@@ -115,8 +115,8 @@ def fit(
     if config.solver in SAMPLERS:
         if path != "autograd" or graph or sparse_grad or storage is not None:
             raise ConfigError(
-                f"solver is {config.solver!r} with a path, graph, sparse_grad or storage, none of which it knows; leave "
-                "them out, or use solver='gd'"
+                f"solver is {config.solver!r} with a path, graph, sparse_grad or storage, none of which it knows; "
+                "leave them out, or use solver='gd'"
             )
         where = str(_usable(device))
         if config.solver == "hmc":
