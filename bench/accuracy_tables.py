@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench import accuracy, committed, grid_ends
+from bench.section import digits
 
 if TYPE_CHECKING:
     from bench.tables import Cells, Source
@@ -88,7 +89,7 @@ def _cell(row: Json | None) -> str:
     if row is None:
         return "–"
     low, high = row["interval"]
-    return f"{row['rmse']:.4f} ± {(high - low) / 2:.4f}; {row['seconds']:.2g} s"
+    return f"{row['rmse']:.4f} ± {(high - low) / 2:.4f}; {digits(row['seconds'])} s"
 
 
 def _baseline(outcome: Json, kind: str) -> float:

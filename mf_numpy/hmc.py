@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +20,11 @@ from mf_numpy.ratings import Array
 
 Sides = tuple[Array, Array]
 """Of users (m, D) and of items (n, D)."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Place(Generic[T]):
-    """Where a trajectory is.
+class Place:
+    """Where a trajectory is, in arrays of NumPy or of torch.
 
     Attributes:
         theta: of users and of items.
@@ -33,13 +32,13 @@ class Place(Generic[T]):
         slope: ∇U of both (Eq. 67).
     """
 
-    theta: tuple[T, T]
+    theta: tuple[Any, Any]
     energy: float
-    slope: tuple[T, T]
+    slope: tuple[Any, Any]
 
 
-Look = Callable[[Sides], Place[Array]]
-"""What makes a `Place` of θ in NumPy."""
+Look = Callable[[Any], Place]
+"""What makes a `Place` of θ."""
 
 
 def tables(tensors: Tensors) -> Sides:
@@ -102,15 +101,9 @@ def kinetic(momentum: tuple[Any, Any], mass: tuple[Any, Any]) -> float:
 
 
 def trajectory(
-    here: Place[T], momentum: tuple[T, T], mass: tuple[T, T], lr: float, n_steps: int, look: Callable[..., Place[T]]
-) -> tuple[Place[T], tuple[T, T]]:
-    """Leapfrog steps of length η (Eq. 68): where they end, and with which momentum. Arrays of NumPy or of torch.
-
-    Args:
-        look: makes a `Place` of θ.
-    """
-    user: Any
-    item: Any
+    here: Place, momentum: tuple[Any, Any], mass: tuple[Any, Any], lr: float, n_steps: int, look: Look
+) -> tuple[Place, tuple[Any, Any]]:
+    """Leapfrog steps of length η (Eq. 68): where they end, and with which momentum."""
     (user, item), (of_user, of_item) = momentum, mass
     there = here
     for _ in range(n_steps):
@@ -135,8 +128,8 @@ def uniform_of(epoch: int, config: Config) -> float:
 
 
 def swept(
-    here: Place[T], momentum: tuple[T, T], mass: tuple[T, T], epoch: int, config: Config, look: Callable[..., Place[T]]
-) -> Place[T]:
+    here: Place, momentum: tuple[Any, Any], mass: tuple[Any, Any], epoch: int, config: Config, look: Look
+) -> Place:
     """Where the chain is after a trajectory: at its end, or still where it began."""
     there, end = trajectory(here, momentum, mass, config.lr_at(epoch), config.leapfrog_steps, look)
     rise = there.energy - here.energy + kinetic(end, mass) - kinetic(momentum, mass)

@@ -70,8 +70,10 @@ def _moved(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
 
     def errors(theta: Array) -> Array:
         x, y = split(theta)
-        out = params.mu + (x[users, :k] * y[items, :k]).sum(axis=1) - ratings.values
-        return out + x[users, k] + y[items, k] if width > k else out
+        out: Array = params.mu + (x[users, :k] * y[items, :k]).sum(axis=1) - ratings.values
+        if width > k:
+            out += x[users, k] + y[items, k]
+        return out
 
     theta = np.concatenate([side.ravel() for side in hmc.tables(params.tensors())])
     alpha = drawn.precision / (sigma**2 + (errors(theta) ** 2).sum() / 2)
@@ -155,7 +157,7 @@ def a_normal_stays_one(ways: Ways) -> list[Check]:
     seen: dict[str, list[float]] = {"θ": [], "first θ": [], "U": []}
     rng = np.random.default_rng(3)
 
-    def look(theta: hmc.Sides) -> hmc.Place[Array]:
+    def look(theta: hmc.Sides) -> hmc.Place:
         energy = sum(float(((side / size) ** 2).sum()) / 2 for side in theta)
         return hmc.Place(theta, energy, (theta[0] / size**2, theta[1] / size**2))
 

@@ -86,7 +86,7 @@ class HmcEngine:
         )
         on_device = [(self._tensor(prior.mean), self._tensor(prior.precision)) for prior in priors]
 
-        def placed(theta: Pair, seen: tuple[Tensor, Pair]) -> hmc.Place[Tensor]:
+        def placed(theta: Pair, seen: tuple[Tensor, Pair]) -> hmc.Place:
             energy, slope = alpha * float(seen[0]) / 2, []  # Eq. 66
             for side, pull, (mean, precision) in zip(theta, seen[1], on_device, strict=True):
                 away = side.double() - mean
@@ -95,7 +95,7 @@ class HmcEngine:
                 slope.append(alpha * len(whole) / 2 * pull.double() + back)  # Eq. 67
             return hmc.Place(theta, energy, (slope[0], slope[1]))
 
-        def look(theta: Pair) -> hmc.Place[Tensor]:
+        def look(theta: Pair) -> hmc.Place:
             put(module, theta)
             return placed(tables(module), evaluate(module, whole.batch, config))
 

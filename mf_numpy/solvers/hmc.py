@@ -49,7 +49,7 @@ class Ground:
     noise: Noise
     alpha: float
     seen: Evaluation
-    here: hmc.Place[Array]
+    here: hmc.Place
     mass: hmc.Sides
     look: hmc.Look
 
@@ -84,11 +84,11 @@ class HmcEngine(NumpyEngine):
         user, item = theta = hmc.tables(state.params.tensors())
         priors = _prior(user, state.scale, noise.user, config), _prior(item, state.scale, noise.item, config)
 
-        def placed(theta: hmc.Sides, seen: Evaluation) -> hmc.Place[Array]:
+        def placed(theta: hmc.Sides, seen: Evaluation) -> hmc.Place:
             energy = hmc.potential(theta, seen.squared_error, priors, alpha)
             return hmc.Place(theta, energy, hmc.slope(theta, seen.gradient, len(batch), priors, alpha))
 
-        def look(theta: hmc.Sides) -> hmc.Place[Array]:
+        def look(theta: hmc.Sides) -> hmc.Place:
             user, item = (side.astype(config.numpy_dtype) for side in theta)
             params = hmc.params_of((user, item), state.params)
             return placed((user, item), self._evaluation(params, batch, config, state.room))
