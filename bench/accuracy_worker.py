@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import designs, machine, worker
 from bench.energy import Meter
-from mf_numpy import Config, Holdout, Ratings
+from mf_numpy import Config, Holdout, Ratings, losses
 from mf_numpy.config import SAMPLERS
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
@@ -101,7 +101,8 @@ def fitted(
     def keep(epoch: int) -> None:
         params = recorder.points[epoch].params
         of_rows = params if rows is None or chain else rows(params)
-        predicted = chain.predicted if chain else np.asarray(engine.predict(of_rows, users, items), np.float64)
+        scores = chain.predicted if chain else np.asarray(engine.predict(of_rows, users, items), np.float64)
+        predicted = losses.mean_of(scores, config, params.cuts)
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
         points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})

@@ -163,4 +163,4 @@ def _by_epoch(arrays: Mapping[str, Array]) -> dict[int, dict[str, Array]]:
 
 def _last_params(problem: Problem, case: Case) -> Params:
     points = _by_epoch(problem.arrays[case])
-    return Params(**points[max(points)], mu=problem.train.mean)
+    return Params.of(points[max(points)], problem.train.mean)

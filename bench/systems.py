@@ -52,6 +52,13 @@ OURS = (
         solver="sgd",
     ),
     System(
+        "mf_numpy sgd, ordinal",
+        grid_of(n_factors=(64,), lr=(0.035, 0.045), reg=(0.015, 0.018, 0.021)),
+        tuple(range(4, 161, 2)),
+        solver="sgd",
+        extra={"loss": "ordinal"},
+    ),
+    System(
         "mf_numpy SVD++",
         grid_of(n_factors=(64,), lr=(0.005, 0.01), reg=(0.03, 0.05, 0.07)),
         tuple(range(4, 121, 2)),

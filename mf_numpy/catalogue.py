@@ -15,6 +15,7 @@ from mf_numpy.catalogue_gibbs import GIBBS
 from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.catalogue_hmc import HMC
 from mf_numpy.catalogue_losses import LOSSES
+from mf_numpy.catalogue_ordinal import ORDINAL
 from mf_numpy.catalogue_rules import RULES
 from mf_numpy.catalogue_sgd import SGD
 from mf_numpy.catalogue_solvers import SOLVERS
@@ -301,6 +302,7 @@ _ALL = (
     *GIBBS,
     *HMC,
     *LOSSES,
+    *ORDINAL,
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 """By name."""

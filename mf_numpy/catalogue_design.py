@@ -120,7 +120,7 @@ DESIGN = (
     Fault(
         name="newcomer-half-pulled",
         function="mf_numpy.fold_in:minimiser",
-        right="slope = others.T @ losses.residual(predicted, values, config) + 2 * ridge * delta",
+        right="slope = others.T @ losses.residual(predicted, values, config, cuts) + 2 * ridge * delta",
         wrong="slope = others.T @ (predicted - values) + 2 * ridge * delta",
         origin="The residual of half the squared loss beside the pull of a whole penalty.",
         caught_by=("newcomer at rest", "newcomer by ridge"),

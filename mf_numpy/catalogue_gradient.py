@@ -57,7 +57,7 @@ GRADIENT = (
     Fault(
         name="last-duplicate-wins",
         function="mf_numpy.gradients:gradient",
-        right="e = batch.sparse(losses.residual(predicted, batch.values, config))",
+        right="e = batch.sparse(losses.residual(predicted, batch.values, config, params.cuts))",
         wrong="e = np.zeros(batch.shape)\n"
         "e[batch.users, batch.items] = losses.residual(predicted, batch.values, config)",
         origin="E is filled as a dense matrix by assignment, so that of a pair rated twice one rating remains.",
@@ -99,7 +99,7 @@ GRADIENT = (
     Fault(
         name="unrated-as-zeros",
         function="mf_numpy.gradients:gradient",
-        right="e = batch.sparse(losses.residual(predicted, batch.values, config))",
+        right="e = batch.sparse(losses.residual(predicted, batch.values, config, params.cuts))",
         wrong="e = 2 * (params.mu + params.P @ params.Q.T - batch.sparse(batch.values).toarray())",
         origin="A pivot table filled with zeros turns every unrated cell into a rating of 0.",
         caught_by=("loops", "complex step", "along a line", "worked example", "grown tables"),

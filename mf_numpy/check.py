@@ -119,6 +119,28 @@ def cases(seed: int = 0) -> Iterator[Case]:
                         yield Case(f"{kind}, {penalty}, {name}, unsorted, {label}", start, batch, given)
 
 
+def graded(seed: int = 2) -> Iterator[Case]:
+    """Grades, with cut points that have left their start: both models and penalties, sorted and not, two and many."""
+    rng = np.random.default_rng(seed)
+    for kind, penalty, n_grades in (("plain", "total", 2), ("biased", "per_rating", 5), ("biased", "total", 9)):
+        config = Config(
+            model=kind, penalty=penalty, loss="ordinal", n_factors=3, reg=0.07, dtype="float64", init_scale=0.8,  # type: ignore[arg-type]
+        )  # fmt: skip
+        drawn = np.append(np.arange(n_grades), rng.integers(0, n_grades, 30)) / 2 + 1
+        ratings = Ratings.of_indices(rng.integers(1, 9, len(drawn)), rng.integers(0, 6, len(drawn)), drawn, m=9, n=7)
+        start = model.start(ratings, config)
+        shaken = {name: theta + 0.4 * rng.normal(size=theta.shape) for name, theta in start.tensors().items()}
+        params, whole, at = start.with_tensors(shaken), full_batch(ratings, config), rng.permutation(len(drawn))
+        yield Case(f"{kind}, {penalty}, {n_grades} grades", params, whole, config)
+        batch = Batch(whole.users[at], whole.items[at], whole.values[at], whole.shape)
+        yield Case(f"{kind}, {penalty}, {n_grades} grades, unsorted", params, batch, config)
+
+
+def knows(method: str, config: Config) -> bool:
+    """Whether a method has the loss: ``fused`` takes no cut points."""
+    return method != "fused" or config.loss != "ordinal"
+
+
 def complex_step(params: Params, batch: Batch, config: Config) -> Tensors:
     """∂J/∂θ = Im J(θ + ih)/h for every parameter: exact to rounding, since nothing is subtracted."""
     step = 1e-30
@@ -163,7 +185,7 @@ METHODS: Mapping[str, Method] = {
 
 def applies(method: str, case: Case) -> bool:
     """Whether a method is exact for a case: the central difference is so for the squared loss only."""
-    return method != "central difference" or case.config.loss == "squared"
+    return knows(method, case.config) and (method != "central difference" or case.config.loss == "squared")
 
 
 def observe(state: State, batch: Batch, config: Config, backend: str = "numpy") -> dict[str, Array]:
@@ -173,7 +195,9 @@ def observe(state: State, batch: Batch, config: Config, backend: str = "numpy") 
         errors = loops.residuals(state.params, batch, config)
     else:
         predict = kernels.predict if backend == "numba" else model.predict
-        errors = losses.residual(predict(state.params, batch.users, batch.items), batch.values, config)
+        errors = losses.residual(
+            predict(state.params, batch.users, batch.items), batch.values, config, state.params.cuts
+        )
     seen = {"objective": np.array(state.evaluation.objective), "E": errors}
     return seen | by_name(state.evaluation.gradient, state.memory, state.params.tensors())
 
@@ -213,6 +237,7 @@ def trajectory_configs() -> Iterator[tuple[str, Config]]:
             )  # fmt: skip
             yield "nesterov, biased, per_rating, pseudo-Huber", huber
             yield "nesterov, biased, per_rating, logistic", replace(huber, loss="logistic", reg=0.005)
+            yield "nesterov, biased, per_rating, ordinal", replace(huber, loss="ordinal", reg=0.005)
     for rule, kind, penalty in (("adam", "biased", "per_rating"), ("adagrad", "plain", "total")):
         yield (
             f"{rule}, {kind}, {penalty}",
@@ -224,9 +249,9 @@ def trajectory_configs() -> Iterator[tuple[str, Config]]:
 
 
 def check_gradients(methods: Mapping[str, Method] = METHODS) -> list[Check]:
-    """Compare each method's gradient with the loops', tensor by tensor, on all `cases`."""
+    """Compare each method's gradient with the loops', tensor by tensor, on all `cases` and those `graded`."""
     worst: dict[tuple[str, str], tuple[float, str]] = {}
-    for case in cases():
+    for case in (*cases(), *graded()):
         gold = METHODS["loops"](case.params, case.batch, case.config)
         for method, gradient in methods.items():
             if not applies(method, case):
@@ -246,6 +271,8 @@ def check_trajectories(engines: Mapping[str, tuple[Engine[Any], Observe]] = ENGI
         ratings = suited(numbers, config)
         gold = list(trajectory(*ENGINES["loops"], ratings, config))
         for method, (engine, look) in engines.items():
+            if not knows(method, config):
+                continue
             for at, (mine, expected) in enumerate(zip(trajectory(engine, look, ratings, config), gold, strict=True)):
                 for name in expected:
                     # A quantity that is missing, such as a velocity never kept, is a failure: NaN.

@@ -112,9 +112,14 @@ def predict(model: str, user: str, item: str, *, clip: bool) -> None:
     result = store.load(model)
     _check_clip(result, clip)
     ids = result.catalogue
-    made = result.predict([raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")], clip=clip)
+    pair = [raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")]
+    made = result.predict(*pair, clip=clip)
     _warn_unknown(made.n_unknown_users and f"user {user}", made.n_unknown_items and f"item {item}")
-    console().print(decimals(made.values[0]))
+    out = console()
+    out.print(decimals(made.values[0]))
+    if result.params.cuts is not None:
+        chances = result.probabilities(*pair).iloc[0]
+        table(out, ["grade", "probability"], [(f"{grade:g}", decimals(p)) for grade, p in chances.items()])
 
 
 def predict_pairs(model: str, pairs: str, output: str | None, *, user: str, item: str, clip: bool) -> None:

@@ -16,7 +16,7 @@ Penalty = Literal["total", "per_rating"]
 MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
-LossName = Literal["squared", "pseudo_huber", "logistic", "poisson", "all_pairs", "bpr", "softmax"]
+LossName = Literal["squared", "pseudo_huber", "logistic", "poisson", "ordinal", "all_pairs", "bpr", "softmax"]
 DRAWN = ("bpr", "softmax")
 """Losses of lists, whose items but the first are drawn anew in every epoch."""
 RANKING = ("all_pairs", *DRAWN)
@@ -88,9 +88,9 @@ class Config:
     loss: LossName = _setting(
         "squared",
         "what a prediction costs: the squared error; less than that past loss_scale (pseudo_huber); for ratings of 0 "
-        "and 1 (logistic) and counts (poisson) what their probability says; for choices the squared error to 1, and to "
-        "0 of all that were not chosen (all_pairs), or that others score higher, pair by pair (bpr) or in a list "
-        "(softmax)",
+        "and 1 (logistic), counts (poisson) and grades, of which the order alone counts (ordinal), what their "
+        "probability says; for choices the squared error to 1, and to 0 of all that were not chosen (all_pairs), or "
+        "that others score higher, pair by pair (bpr) or in a list (softmax)",
     )
     loss_scale: float = _setting(
         1.0,

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from mf_numpy import losses
+from mf_numpy import grades, losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import DRAWN, Config
 from mf_numpy.errors import ConfigError, choose
@@ -34,10 +34,14 @@ def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Con
     if params.b is not None:
         change = change + direction["b"][u] + direction["c"][i]
     predicted = predict(params, u, i)
-    e = batch.sparse(losses.residual(predicted, batch.values, config))
+    e = batch.sparse(losses.residual(predicted, batch.values, config, params.cuts))
     # A second matrix of its own: `sparse` may hand out one pattern again and again.
     e = e.copy()
-    d_e = batch.sparse(losses.change(predicted, batch.values, change, config))
+    if params.cuts is None:
+        d_e = batch.sparse(losses.change(predicted, batch.values, change, config))
+    else:
+        of_e, of_t = grades.change(predicted, batch.values, change, direction["t"], params.cuts)
+        d_e = batch.sparse(of_e)
 
     share, reg = 1 / len(batch), 2 * config.reg
     w_u, w_i = penalty_weights(batch, config)
@@ -48,6 +52,8 @@ def hessian_vector(params: Params, direction: Tensors, batch: Batch, config: Con
     if params.b is not None:
         out["b"] = d_e.sum(axis=1) * share + reg * w_u * direction["b"]  # Eq. 18
         out["c"] = d_e.sum(axis=0) * share + reg * w_i * direction["c"]  # Eq. 18
+    if params.cuts is not None:
+        out["t"] = of_t * share
     if config.loss == "all_pairs":
         p, q = params.P, params.Q
         out["P"] += 2 * share * (d_p @ (q.T @ q) + p @ (d_q.T @ q + q.T @ d_q))
@@ -65,7 +71,7 @@ def row_block(params: Params, side: Side, row: int, batch: Batch, config: Config
     _of_pairs(config)
     at, others, _ = _ratings_of(params, side, row, batch)
     w = penalty_weights(batch, config)[0 if side == "user" else 1][row]
-    bend = losses.curvature(predict(params, batch.users[at], batch.items[at]), batch.values[at], config)
+    bend = losses.curvature(predict(params, batch.users[at], batch.items[at]), batch.values[at], config, params.cuts)
     block: Array = (others.T * bend) @ others / len(batch)
     if config.loss == "all_pairs":
         partners = params.Q if side == "user" else params.P
@@ -86,8 +92,8 @@ def cross_block(params: Params, user: int, item: int, batch: Batch, config: Conf
     check_range("item", [item], batch.shape[1])
     at = (batch.users == user) & (batch.items == item)
     predicted = predict(params, batch.users[at], batch.items[at])
-    e = losses.residual(predicted, batch.values[at], config).sum()
-    bend = losses.curvature(predicted, batch.values[at], config).sum()
+    e = losses.residual(predicted, batch.values[at], config, params.cuts).sum()
+    bend = losses.curvature(predicted, batch.values[at], config, params.cuts).sum()
     p, q = extended(params, "user")[user], extended(params, "item")[item]
     if config.loss == "all_pairs":
         e, bend = e + 2 * (p @ q), bend + 2  # Eq. 46: of r̂², which every pair has

@@ -101,15 +101,25 @@ class DesignLbfgsEngine(_OfFeatures, LbfgsEngine):
         return self._by_hand(params, batch, config)
 
 
+def check_loss(config: Config) -> None:
+    """Refuse a loss that knows no features.
+
+    Raises:
+        ConfigError: one that ranks, or ``ordinal``.
+    """
+    if config.loss in (*RANKING, "ordinal"):
+        other = "squared" if config.loss == "ordinal" else "logistic"
+        raise ConfigError(f"loss is {config.loss!r} with a design; leave the design out, or use loss={other!r}")
+
+
 def design_engine(design: Design, config: Config, backend: Backend = "numba") -> Engine[Any]:
     """The engine of the configured solver.
 
     Raises:
-        ConfigError: a solver that has no steps for features, a loss that ranks, no such backend, or settings that its
-            steps cannot have.
+        ConfigError: a solver that has no steps for features, a loss that knows none, no such backend, or settings that
+            its steps cannot have.
     """
-    if config.loss in RANKING:
-        raise ConfigError(f"loss is {config.loss!r} with a design; leave the design out, or use loss='logistic'")
+    check_loss(config)
     choose("backend", backend, get_args(Backend))
     engines: dict[str, Callable[[], Engine[Any]]] = {
         "gd": lambda: DesignEngine(design, backend),

@@ -18,6 +18,7 @@ from mf_numpy import losses
 from mf_numpy.config import DRAWN, SAMPLERS, Config
 from mf_numpy.curvature import extended
 from mf_numpy.errors import ConfigError, DataError, choose
+from mf_numpy.grades import Cuts
 from mf_numpy.model import Params
 from mf_numpy.prior import Which, prior_of
 from mf_numpy.ratings import Array, IdMap
@@ -58,7 +59,7 @@ class Newcomer:
         """Ratings to expect (B,) with items, or of users, given by raw id; an unknown one counts as the average one."""
         at = self._ids.encode(others)
         scores = np.append(self._scores(), self._base() + self.bias)
-        return losses.mean_of(np.asarray(scores[at]), self._config)
+        return losses.mean_of(np.asarray(scores[at]), self._config, self._params.cuts)
 
     def recommend(self, n: int = 10) -> pd.DataFrame:
         """The `n` best that it has no rating with: ``item`` (or ``user``), ``title`` where known, ``predicted``.
@@ -71,7 +72,7 @@ class Newcomer:
         scores[self.rated] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n]
         best = best[np.isfinite(scores[best])]
-        return self._table(best, {"predicted": losses.mean_of(scores[best], self._config)})
+        return self._table(best, {"predicted": losses.mean_of(scores[best], self._config, self._params.cuts)})
 
     def why(self, other: Any) -> pd.DataFrame:
         """What each of the newcomer's ratings adds to the prediction with `other`, the largest part first (Eq. 38).
@@ -157,7 +158,7 @@ def fold_in(
     if not np.isfinite(values).all():
         bad = int(np.argmin(np.isfinite(values)))
         raise DataError(f"the rating of {series.index.tolist()[bad]!r} is {values[bad]}; ratings must be finite")
-    losses.check_each(values, result.config)
+    losses.check_each(values, result.config, params.cuts)
     _, bias = _others(params, which)
     others = extended(params, _other(which)).astype(np.float64)
     made = _of_features(result, which, features)
@@ -171,12 +172,13 @@ def fold_in(
         normal = np.linalg.pinv(known.covariance(others[at]) / known.variance, hermitian=True)
     else:
         ridge = price(len(catalogue.seen.indices) + len(values), len(values), result.config)
-        row = made + minimiser(others[at], values, base, ridge, result.config, everything(others, result.config))
+        gram = everything(others, result.config)
+        row = made + minimiser(others[at], values, base, ridge, result.config, gram, params.cuts)
         if result.config.loss == "squared":
             normal = others[at].T @ others[at] + ridge * np.eye(others.shape[1])
     k = params.shape[2]
     factors, own_bias = row[:k].astype(params.P.dtype), float(row[k]) if bias is not None else 0.0
-    surprises = values - losses.mean_of(base, result.config)
+    surprises = values - losses.mean_of(base, result.config, params.cuts)
     return Newcomer(which, factors, own_bias, at, surprises, normal, result.config, params, catalogue)
 
 
@@ -191,7 +193,13 @@ def everything(others: Array, config: Config) -> Array | None:
 
 
 def minimiser(
-    others: Array, values: Array, base: Array, ridge: float, config: Config, gram: Array | None = None
+    others: Array,
+    values: Array,
+    base: Array,
+    ridge: float,
+    config: Config,
+    gram: Array | None = None,
+    cuts: Cuts | None = None,
 ) -> Array:
     """The δ (D,) that minimises Σ ℓ(r, base + q̃·δ) + ν|δ|² + δᵀGδ, by Newton's steps (Eq. 37); 0 without ratings.
 
@@ -202,6 +210,7 @@ def minimiser(
         base: (R,), what is predicted with δ = 0.
         ridge: ν.
         gram: G (D, D), 0 if None.
+        cuts: those of the model, if it has any.
     """
     delta = np.zeros(others.shape[1])
     if not len(values):
@@ -210,14 +219,14 @@ def minimiser(
 
     def cost(at: Array) -> float:
         predicted = base + others @ at
-        return float(losses.value(predicted, values, config).sum() + ridge * (at @ at) + at @ pulls @ at)
+        return float(losses.value(predicted, values, config, cuts).sum() + ridge * (at @ at) + at @ pulls @ at)
 
     here = cost(delta)
     for _ in range(MOST_STEPS):
         predicted = base + others @ delta
-        slope = others.T @ losses.residual(predicted, values, config) + 2 * ridge * delta
+        slope = others.T @ losses.residual(predicted, values, config, cuts) + 2 * ridge * delta
         slope += 2 * pulls @ delta
-        bend = (others.T * losses.curvature(predicted, values, config)) @ others + 2 * ridge * np.eye(len(delta))
+        bend = (others.T * losses.curvature(predicted, values, config, cuts)) @ others + 2 * ridge * np.eye(len(delta))
         bend += 2 * pulls
         step = np.linalg.lstsq(bend, slope)[0]  # Eq. 37
         length = 1.0

@@ -5,7 +5,7 @@ E holds the residual at the observed pairs alone; the dense (m, n) matrix never 
 
 from __future__ import annotations
 
-from mf_numpy import losses
+from mf_numpy import grades, losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import DRAWN, Config
 from mf_numpy.model import Params, Tensors, predict
@@ -15,12 +15,13 @@ from mf_numpy.objective import Evaluation, background, background_pull, penalty,
 def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     """J and ∇J over the batch, every part from the same old parameters (Eq. 6).
 
-    ∇P (m, K), ∇Q (n, K) and, in the biased model, ∇b (m,), ∇c (n,), in the parameters' dtype.
+    ∇P (m, K), ∇Q (n, K) and, in the biased model, ∇b (m,), ∇c (n,), with cut points ∇t (G - 1,), in the parameters'
+    dtype.
     """
     predicted = predict(params, batch.users, batch.items)
-    loss = total(losses.value(predicted, batch.values, config))
-    squared_error = total(losses.squared_errors(predicted, batch.values, config))
-    e = batch.sparse(losses.residual(predicted, batch.values, config))  # Eq. 3
+    loss = total(losses.value(predicted, batch.values, config, params.cuts))
+    squared_error = total(losses.squared_errors(predicted, batch.values, config, params.cuts))
+    e = batch.sparse(losses.residual(predicted, batch.values, config, params.cuts))  # Eq. 3
 
     share = 1 / len(batch)
     reg = 2 * config.reg
@@ -35,6 +36,8 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
         if config.loss in DRAWN:
             # b_u is in every score of a list and cancels; the rounding that is left would be a step of Adam.
             grads["b"] = reg * w_u * params.b
+    if params.cuts is not None:
+        grads["t"] = share * grades.slope(predicted, batch.values, params.cuts)  # Eq. 74
     for name, pull in background_pull(params, config).items():
         grads[name] += share * pull  # Eq. 47
     j = (loss + background(params, config)) / len(batch) + penalty(params, batch, config)

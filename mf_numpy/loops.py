@@ -1,4 +1,5 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, a number at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, and
+of grades Eq. 70 to 74, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -15,6 +16,7 @@ from mf_numpy.adaptive import BETA1, BETA2, EPS, FLOOR
 from mf_numpy.batch import Batch
 from mf_numpy.config import DRAWN, Config
 from mf_numpy.design import Design
+from mf_numpy.grades import Cuts
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.optim import Memory
@@ -64,6 +66,42 @@ def behind(x: float) -> tuple[float, float]:
     return max(x, 0.0) + math.log1p(small), (1.0 if x > 0 else small) / (1.0 + small)
 
 
+def points_of(cuts: Cuts) -> list[float]:
+    """The cut points, ascending."""
+    t = [cuts.unit * float(x) for x in cuts.t]
+    points = t[:1]
+    for k in range(1, len(t)):
+        points.append(points[k - 1] + math.exp(t[k]))  # Eq. 74
+    return points
+
+
+def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, float, list[float]]:
+    """ℓ (Eq. 71), E (Eq. 72), the error E[r] - r (Eq. 70) and ∂ℓ/∂t (Eq. 73, 74) of one rating.
+
+    A cut point gets F(1 - F) over the grade's probability, whose logarithm is -ℓ.
+    """
+    grades, points = [float(x) for x in cuts.grades], points_of(cuts)
+    g = grades.index(value)
+    upper = points[g] - score if g < len(points) else math.inf
+    lower = points[g - 1] - score if g > 0 else -math.inf
+    width = math.inf if g in (0, len(points)) else points[g] - points[g - 1]
+    loss = behind(-upper)[0] + behind(lower)[0] - math.log(-math.expm1(-width))  # Eq. 71
+    error = grades[0] - value
+    for k in range(len(points)):
+        error += (grades[k + 1] - grades[k]) * behind(score - points[k])[1]  # Eq. 70
+    of_points = [0.0] * len(points)
+    if g < len(points):
+        of_points[g] = -math.exp(loss - behind(upper)[0] - behind(-upper)[0])  # Eq. 73
+    if g > 0:
+        of_points[g - 1] = math.exp(loss - behind(lower)[0] - behind(-lower)[0])  # Eq. 73
+    of_t = [0.0] * len(points)
+    for k in range(len(points)):
+        of_t[0] += cuts.unit * of_points[k]
+        for above in range(1, k + 1):
+            of_t[above] += cuts.unit * (points[above] - points[above - 1]) * of_points[k]  # Eq. 74
+    return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 72
+
+
 def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[float, list[float], float]:
     """ℓ of one list, the chosen item first, its E (Eq. 48, 49), and what the chosen item's probability lacks to 1."""
     n_drawn = len(scores) - 1
@@ -83,26 +121,33 @@ def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[
     return max(z) + math.log(sum(powers)) - z[0], [-lacks, *shares[1:]], lacks  # Eq. 49
 
 
-def costs(predicted: Array, batch: Batch, config: Config) -> tuple[float, list[float], float]:
-    """Σ ℓ over the ratings or lists of a batch, E of each pair, and Σ of squared errors."""
+def costs(
+    predicted: Array, batch: Batch, config: Config, cuts: Cuts | None = None
+) -> tuple[float, list[float], float, Array]:
+    """Σ ℓ over the ratings or lists of a batch, E of each pair, Σ of squared errors, and Σ ∂ℓ/∂t of cut points."""
     losses = squared_error = 0.0
+    of_t = np.zeros(0 if cuts is None else len(cuts.t))
     residuals: list[float] = []
     for begin in range(0, len(predicted), batch.per_list):
         scores, values = (x[begin : begin + batch.per_list].tolist() for x in (predicted, batch.values))
         if config.loss in DRAWN:
             loss, e, error = of_list(scores, values, config)
+        elif cuts is not None:
+            loss, one, error, moves = of_grade(scores[0], values[0], cuts)
+            e = [one]
+            of_t += moves
         else:
             loss, one, error = loss_and_residual(scores[0], values[0], config)
             e = [one]
         losses += loss
         residuals += e
         squared_error += error**2
-    return losses, residuals, squared_error
+    return losses, residuals, squared_error, of_t
 
 
 def residuals(params: Params, batch: Batch, config: Config) -> Array:
     """E at each pair of the batch (Eq. 3), (B,)."""
-    return np.array(costs(predictions(params, batch), batch, config)[1])
+    return np.array(costs(predictions(params, batch), batch, config, params.cuts)[1])
 
 
 def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
@@ -112,7 +157,7 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
     d_p, d_q = np.zeros((m, n_factors)), np.zeros((n, n_factors))
     d_b, d_c = np.zeros(m), np.zeros(n)
 
-    losses, of_pairs, squared_error = costs(predictions(params, batch), batch, config)
+    losses, of_pairs, squared_error, of_t = costs(predictions(params, batch), batch, config, params.cuts)
     for k, e in enumerate(of_pairs):
         u, i = int(batch.users[k]), int(batch.items[k])
         for f in range(n_factors):
@@ -137,6 +182,8 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
                 d_bias[row] += 2.0 * config.reg * weight * float(bias[row])
 
     grads = {"P": d_p, "Q": d_q} if params.b is None else {"P": d_p, "Q": d_q, "b": d_b, "c": d_c}
+    if params.cuts is not None:
+        grads["t"] = share * of_t  # no penalty
     cast = {name: g.astype(params.P.dtype) for name, g in grads.items()}
     return Evaluation(share * losses + config.reg * norms, squared_error, cast)
 

@@ -1,6 +1,7 @@
 """What a prediction costs: ℓ of Eq. 2, E of Eq. 3 and the second derivative that the Hessian needs.
 
-A loss here is a function of one prediction and one rating, or of a list of predictions (`mf_numpy.list_losses`).
+A loss here is a function of one prediction and one rating, of both and of cut points between grades
+(`mf_numpy.grades`, where ``ordinal`` is), or of a list of predictions (`mf_numpy.list_losses`).
 Changing it changes E and nothing else of the gradient.
 """
 
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mf_numpy import grades
 from mf_numpy.config import Config
 from mf_numpy.duplicates import Pairs
 from mf_numpy.errors import DataError
+from mf_numpy.grades import Cuts
 from mf_numpy.list_losses import LISTS, in_lists, sigmoid, softplus
 from mf_numpy.ratings import Array, Ratings
 
@@ -118,22 +121,32 @@ ON_THE_SCALE = ("squared", "pseudo_huber")
 """Losses whose predictions are ratings themselves."""
 
 
-def value(predicted: Array, values: Array, config: Config) -> Array:
-    """ℓ of each pair (Eq. 2, 17, 42, 43, 46) or list (Eq. 48, 49); in squared rating units where r̂ is a rating."""
+def value(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
+    """ℓ of each pair (Eq. 2, 17, 42, 43, 46, 71) or list (Eq. 48, 49); in squared rating units where r̂ is a rating.
+
+    Args:
+        cuts: those of the parameters, here and below.
+    """
+    if cuts is not None:
+        return grades.value(predicted, values, cuts)
     if config.loss in LISTS:
         return LISTS[config.loss].value(in_lists(predicted, config), in_lists(values, config))
     return LOSSES[config.loss].value(predicted, values, config.loss_scale)
 
 
-def residual(predicted: Array, values: Array, config: Config) -> Array:
-    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49), (B,) in rating units where r̂ is a rating."""
+def residual(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
+    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49, 72), (B,) in rating units where r̂ is a rating."""
+    if cuts is not None:
+        return grades.residual(predicted, values, cuts)
     if config.loss in LISTS:
         return LISTS[config.loss].residual(in_lists(predicted, config), in_lists(values, config)).ravel()
     return LOSSES[config.loss].residual(predicted, values, config.loss_scale)
 
 
-def curvature(predicted: Array, values: Array, config: Config) -> Array:
+def curvature(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
     """∂²ℓ/∂r̂² of each pair (Eq. 18), (B,), for losses of one prediction."""
+    if cuts is not None:
+        return grades.curvature(predicted, values, cuts)
     return LOSSES[config.loss].curvature(predicted, values, config.loss_scale)
 
 
@@ -145,8 +158,10 @@ def change(predicted: Array, values: Array, moved: Array, config: Config) -> Arr
     return curvature(predicted, values, config) * moved
 
 
-def mean_of(predicted: Array, config: Config) -> Array:
-    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 44), or r̂ itself."""
+def mean_of(predicted: Array, config: Config, cuts: Cuts | None = None) -> Array:
+    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 44), a mean grade (Eq. 70), or r̂."""
+    if cuts is not None:
+        return grades.expected(predicted, cuts)
     if config.loss in LISTS:
         return predicted
     # A rate past all numbers is infinite, and the training loop says what to do.
@@ -157,15 +172,15 @@ def mean_of(predicted: Array, config: Config) -> Array:
 def prediction_of(mean: float, config: Config) -> float:
     """The r̂ that lets expect the rating `mean`, the inverse of `mean_of` (Eq. 44); infinite at the ends.
 
-    Where lists are ordered nothing depends on it, and it is 0.
+    Where lists are ordered nothing depends on it, and where cut points are trained they hold the level: it is 0.
     """
-    if config.loss in LISTS:
+    if config.loss in LISTS or config.loss == "ordinal":
         return 0.0
     with np.errstate(divide="ignore"):
         return float(LOSSES[config.loss].link(np.float64(mean)))
 
 
-def squared_errors(predicted: Array, values: Array, config: Config) -> Array:
+def squared_errors(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
     """(E[r] - r)² of each pair or list, in squared rating units where r̂ is a rating: what an RMSE is made of.
 
     Of a list it is what the chosen item's probability lacks to 1.
@@ -174,22 +189,24 @@ def squared_errors(predicted: Array, values: Array, config: Config) -> Array:
         e = LISTS[config.loss].residual(in_lists(predicted, config), in_lists(values, config))
         chosen: Array = e[:, 0] ** 2
         return chosen
-    out: Array = (mean_of(predicted, config) - LOSSES[config.loss].target(values)) ** 2
+    target = values if cuts is not None else LOSSES[config.loss].target(values)
+    out: Array = (mean_of(predicted, config, cuts) - target) ** 2
     return out
 
 
-def check_ratings(train: Ratings, config: Config, *, begins: bool = True) -> None:
+def check_ratings(train: Ratings, config: Config, *, begins: bool = True, cuts: Cuts | None = None) -> None:
     """Refuse training ratings that the loss is not made for.
 
     Args:
         begins: whether a fit begins with them, and so with their mean.
+        cuts: of the model that goes on with them, if it has any.
 
     Raises:
         DataError: as `check_each`; ratings whose mean no prediction of the biased model begins at; and pairs that come
             twice where every pair counts once.
     """
     values = train.values
-    check_each(values, config)
+    check_each(values, config, cuts)
     if begins and config.model == "biased" and not np.isfinite(prediction_of(float(values.mean()), config)):
         raise DataError(
             f"all ratings are {values[0]:g}, which loss {config.loss!r} would predict with an infinite mean; give "
@@ -205,13 +222,16 @@ def check_ratings(train: Ratings, config: Config, *, begins: bool = True) -> Non
             )
 
 
-def check_each(values: Array, config: Config) -> None:
+def check_each(values: Array, config: Config, cuts: Cuts | None = None) -> None:
     """Refuse ratings (B,) that the loss is not made for.
 
     Raises:
-        DataError: the first of them.
+        DataError: the first of them; of ``ordinal`` as `mf_numpy.grades.check`.
     """
     if config.loss in LISTS:
+        return
+    if config.loss == "ordinal":
+        grades.check(values, config, cuts)
         return
     loss = LOSSES[config.loss]
     wrong = ~loss.takes(values)

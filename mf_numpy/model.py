@@ -1,24 +1,25 @@
 """Eq. 1: what a rating is predicted to be, and Eq. 25: where the parameters start.
 
-Shapes: P (m, K), Q (n, K), b (m,), c (n,), μ scalar; ``users`` and ``items`` are (B,) indices.
+Shapes: P (m, K), Q (n, K), b (m,), c (n,), μ scalar, t (G - 1,); ``users`` and ``items`` are (B,) indices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Inexact, Integer
 
-from mf_numpy import losses
+from mf_numpy import grades, losses
 from mf_numpy.config import Config
 from mf_numpy.errors import DataError
+from mf_numpy.grades import Cuts
 from mf_numpy.ratings import Array, Ratings
 
 Tensors = dict[str, Array]
-"""Arrays by parameter name: ``P``, ``Q`` and, in the biased model, ``b`` and ``c``."""
+"""Arrays by parameter name: ``P``, ``Q``, in the biased model ``b`` and ``c``, and ``t`` where ratings are grades."""
 
 _CELLS_AT_ONCE = 1 << 20
 
@@ -33,7 +34,8 @@ class Params:
         b: (m,) user biases in rating units, or None.
         c: (n,) item biases in rating units, or None.
         mu: training mean in rating units, or what predicts it where the loss has another scale (Eq. 44), frozen; 0 in
-            the plain model.
+            the plain model, and where cut points hold the level.
+        cuts: what tells grades apart (Eq. 70), its ``t`` a parameter, or None with every loss but ``ordinal``.
 
     Raises:
         DataError: biases on one side only.
@@ -44,20 +46,27 @@ class Params:
     b: Inexact[np.ndarray, " m"] | None = None
     c: Inexact[np.ndarray, " n"] | None = None
     mu: float = 0.0
+    cuts: Cuts | None = None
 
     def __post_init__(self) -> None:
         if (self.b is None) != (self.c is None):
             missing = "b" if self.b is None else "c"
             raise DataError(f"{missing} is None and the other side has biases; give both b and c, or neither")
 
+    @classmethod
+    def of(cls, tensors: Tensors, mu: float, cuts: Cuts | None = None) -> Params:
+        """Parameters of arrays by name, and of what is not trained; the inverse of `tensors`."""
+        rows = {name: array for name, array in tensors.items() if name != "t"}
+        return cls(**rows, mu=mu, cuts=cuts and replace(cuts, t=tensors["t"]))
+
     def tensors(self) -> Tensors:
         """The trained arrays by name, not copied."""
-        named = {"P": self.P, "Q": self.Q, "b": self.b, "c": self.c}
+        named = {"P": self.P, "Q": self.Q, "b": self.b, "c": self.c, "t": self.cuts.t if self.cuts else None}
         return {name: array for name, array in named.items() if array is not None}
 
     def with_tensors(self, tensors: Tensors) -> Params:
-        """The same μ with other arrays."""
-        return Params(**tensors, mu=self.mu)
+        """The same μ and grades with other arrays."""
+        return Params.of(tensors, self.mu, self.cuts)
 
     def copy(self) -> Params:
         """Parameters that share no memory with these."""
@@ -98,10 +107,11 @@ def start(train: Ratings, config: Config) -> Params:
     shape_p, shape_q = (train.n_users, config.n_factors), (train.n_items, config.n_factors)
     p, q = draw(rng, shape_p, config, train.mean), draw(rng, shape_q, config, train.mean)
     dtype = config.numpy_dtype
+    cuts = grades.begun(train, config) if config.loss == "ordinal" else None
     if config.model == "plain":
-        return Params(p.astype(dtype), q.astype(dtype))
+        return Params(p.astype(dtype), q.astype(dtype), cuts=cuts)
     b, c = np.zeros(train.n_users, dtype), np.zeros(train.n_items, dtype)
-    return Params(p.astype(dtype), q.astype(dtype), b, c, mu=losses.prediction_of(train.mean, config))
+    return Params(p.astype(dtype), q.astype(dtype), b, c, losses.prediction_of(train.mean, config), cuts)
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, int], config: Config, mean: float) -> Float[np.ndarray, "rows K"]:

@@ -40,7 +40,7 @@ def norms(params: Params, w_u: Array, w_i: Array) -> Any:
 
 def objective(params: Params, batch: Batch, config: Config) -> Any:
     """J (Eq. 2) over the batch: a float, or complex for complex parameters, which a complex step differentiates."""
-    loss = losses.value(predict(params, batch.users, batch.items), batch.values, config)
+    loss = losses.value(predict(params, batch.users, batch.items), batch.values, config, params.cuts)
     data = total(loss) + background(params, config)
     return data / len(batch) + penalty(params, batch, config)  # Eq. 2
 

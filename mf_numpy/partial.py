@@ -53,8 +53,8 @@ def partial_fit(
         A result whose history goes on, and which has seen the old ratings and the new.
 
     Raises:
-        ConfigError: a solver other than ``gd`` and ``sgd``, a loss that ranks, a negative number of epochs, or a
-            setting that must stay.
+        ConfigError: a solver other than ``gd`` and ``sgd``, a loss that ranks, ``ordinal`` by ``sgd``, a negative
+            number of epochs, or a setting that must stay.
         DataError: no ratings, ids of another type, or a model with a design.
     """
     config = config or result.config
@@ -65,6 +65,11 @@ def partial_fit(
         )
     if config.loss in RANKING:
         raise ConfigError(f"loss is {config.loss!r}, of which new choices say nothing alone; fit all of them again")
+    if config.loss == "ordinal" and config.solver == "sgd":
+        raise ConfigError(
+            "loss is 'ordinal' with solver 'sgd', whose cut points would go to the minimum of the new ratings and "
+            "forget the old ones; train with 'gd', or fit all ratings again"
+        )
     if n_epochs < 0:
         raise ConfigError(f"n_epochs is {n_epochs}, but must be 0 or more")
     if not len(more):
@@ -127,6 +132,9 @@ def _begun(result: FitResult, ratings: Ratings, n_ratings: int) -> Params:
     (m, n, _), rng = params.shape, np.random.default_rng([config.seed, result.state.epoch])
     tensors = {}
     for name, value in params.tensors().items():
+        if name == "t":
+            tensors[name] = value.copy()
+            continue
         size = (ratings.n_users if name in ("P", "b") else ratings.n_items) - len(value)
         fresh = model.draw(rng, (size, value.shape[1]), config, params.mu) if value.ndim == 2 else np.zeros(size)
         tensors[name] = np.concatenate([value, fresh.astype(value.dtype)])
@@ -153,7 +161,7 @@ def _place(
     tilde, base = theirs[others].astype(np.float64), np.full(len(others), params.mu)
     if bias is not None:
         tilde, base = np.column_stack([tilde, np.ones(len(others))]), base + bias[others]
-    found = minimiser(tilde, values, base, price(n_ratings, len(others), config), config)
+    found = minimiser(tilde, values, base, price(n_ratings, len(others), config), config, cuts=params.cuts)
     mine[row] = found[: mine.shape[1]]
     if own is not None:
         own[row] = found[-1]

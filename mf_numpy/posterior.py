@@ -37,7 +37,7 @@ class Draws:
     @classmethod
     def of(cls, tensors: Tensors, precisions: Array, mu: float) -> Draws:
         """The inverse of `tensors`; the draws are views of these."""
-        points = tuple(Params(**{k: x[:, s] for k, x in tensors.items()}, mu=mu) for s in range(len(precisions)))
+        points = tuple(Params.of({k: x[:, s] for k, x in tensors.items()}, mu) for s in range(len(precisions)))
         return cls(points, tuple(precisions.tolist()), tensors)
 
     def tensors(self) -> Tensors:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import asking, fold_in, losses, ranking, recommend, similar, uncertainty
+from mf_numpy import asking, fold_in, grades, losses, ranking, recommend, similar, uncertainty
 from mf_numpy import design as by_hand
 from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
@@ -135,8 +135,8 @@ class FitResult:
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
-        Where r̂ is no rating they are what it lets expect (Eq. 44): the probability of a 1, or the mean count; of a loss
-        that ranks they are its scores.
+        Where r̂ is no rating they are what it lets expect (Eq. 44, 70): the probability of a 1, the mean count or the
+        mean grade; of a loss that ranks they are its scores.
 
         Args:
             clip: move predictions outside the rating scale to its ends.
@@ -155,6 +155,19 @@ class FitResult:
                 )
             values = np.clip(values, *self.catalogue.scale)
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
+
+    def probabilities(self, users: Iterable[Any], items: Iterable[Any]) -> pd.DataFrame:
+        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 70).
+
+        Raises:
+            DataError: a model of another loss than ``ordinal``; and as `predict`.
+            ValueError: sequences of different lengths.
+        """
+        cuts = self.params.cuts
+        if cuts is None:
+            raise DataError(f"loss {self.config.loss!r} knows no grades; fit with loss='ordinal'")
+        scores, _ = predict_known_and_cold(self.params, *self._encode(users, items), self._nothing_known)
+        return pd.DataFrame(grades.probabilities(scores, cuts), columns=cuts.grades.tolist())
 
     def _encode(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Array, Array]:
         u, i = self.catalogue.user_ids.encode(users), self.catalogue.item_ids.encode(items)
@@ -263,7 +276,7 @@ class FitResult:
         return losses.prediction_of(self.catalogue.mean, self.config)
 
     def _mean_of(self, predicted: Array) -> Array:
-        return losses.mean_of(predicted, self.config)
+        return losses.mean_of(predicted, self.config, self.params.cuts)
 
     def score_ranking(
         self,

@@ -47,7 +47,7 @@ def one_rating(ways: Ways) -> list[Check]:
         rng = np.random.default_rng(5)
         drawn = {"P": rng.normal(size=(1, 3)), "Q": rng.normal(size=(1, 3))}
         biases = {"b": rng.normal(size=1), "c": rng.normal(size=1)} if config.model == "biased" else {}
-        params = Params(**drawn, **biases, mu=3.0 if biases else 0.0)
+        params = Params.of(drawn | biases, 3.0 if biases else 0.0)
         slope = gradients.gradient(params, full_batch(ratings, config), config).gradient
         beta = config.momentum
         # Velocities begin at 0, so that only the post's form begins with less than g, and Nesterov's with more.

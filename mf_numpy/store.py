@@ -8,6 +8,7 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
 - of a chain, in place of ``params.*``, which follow from them (Eq. 61), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64;
+- of a loss of G grades ``params.t`` (G - 1,) and ``grades`` (G,), see `mf_numpy.grades.Cuts`;
 - with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then, and
   draws, from which features follow; and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr,
   indices and data, names, and how many features each block has;
@@ -38,8 +39,8 @@ from mf_numpy.result import FitResult
 from mf_numpy.unpack import Unpacker
 
 FORMAT = "mf-model"
-VERSION, WITH_DESIGN, WITH_DRAWS = 1, 2, 3
-"""Format versions of files without and with a design or draws, so that a reader which knows none refuses it."""
+VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES = 1, 2, 3, 4
+"""Format versions of files without and with a design, draws or grades, so that a reader which knows none refuses it."""
 
 _MAPPED = {"F32": np.float32, "F64": np.float64}
 
@@ -162,6 +163,9 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
             }
             tensors |= _pack_text(f"design.{name}.names", np.array(side.names, dtype=object))
             tensors |= {f"design.{name}.blocks": np.array(side.blocks, np.int64)}
+    cuts = result.params.cuts
+    if cuts is not None:
+        tensors["grades"] = cuts.grades
     if not _same(result.of_features or result.params, state.params):
         tensors |= _prefixed("last", state.params.tensors())
     memory = state.memory
@@ -188,10 +192,13 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     }
     if memory is not None and memory.steps:
         facts["steps"] = memory.steps
+    if cuts is not None:
+        facts["unit"] = cuts.unit
     metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
     # safetensors writes the memory behind an array as it lies there, strides or not.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     version = WITH_DRAWS if state.draws else VERSION if result.design is None else WITH_DESIGN
+    version = version if cuts is None else WITH_GRADES
     return whole, {"format": FORMAT, "version": str(version)} | metadata
 
 
@@ -256,11 +263,11 @@ def _header(source: Path) -> tuple[dict[str, str], dict[str, tuple[str, tuple[in
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FileFormatError(_not_a_model(source))
     version = str(metadata.get("version"))
-    if version not in map(str, (VERSION, WITH_DESIGN, WITH_DRAWS)):
-        if version.isdecimal() and int(version) > WITH_DRAWS:
+    if version not in map(str, (VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES)):
+        if version.isdecimal() and int(version) > WITH_GRADES:
             raise FileFormatError(
                 f"{str(source)!r} has format version {version}, and this version of the package reads up to "
-                f"{WITH_DRAWS}; "
+                f"{WITH_GRADES}; "
                 "upgrade the package"
             )
         raise FileFormatError(f"{str(source)!r} has format version {version!r}, which never was; save the model again")

@@ -216,7 +216,8 @@ def _valid_rmse(
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         if chain is None:
-            nothing_known, mean_of = losses.prediction_of(mean, config), partial(losses.mean_of, config=config)
+            nothing_known = losses.prediction_of(mean, config)
+            mean_of = partial(losses.mean_of, config=config, cuts=params.cuts)
             rmse = score(params, valid, nothing_known, engine.predict, mean_of).rmse
         else:
             rmse = root_mean_square(chain.predicted - valid.values[valid.known])
@@ -228,7 +229,8 @@ def _predicts(engine: Engine[S], params: Params, train: Ratings, config: Config)
     with np.errstate(over="ignore", invalid="ignore"):
         for begin in range(0, len(train), _PAIRS_AT_ONCE):
             part = slice(begin, begin + _PAIRS_AT_ONCE)
-            expected = losses.mean_of(engine.predict(params, train.users[part], train.items[part]), config)
+            predicted = engine.predict(params, train.users[part], train.items[part])
+            expected = losses.mean_of(predicted, config, params.cuts)
             if not np.isfinite(expected * expected).all():
                 return False
     return True
@@ -273,7 +275,7 @@ def diverged(record: EpochRecord, good: int, config: Config) -> str:
 def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitResult | None) -> None:
     if len(train) == 0:
         raise DataError("there are no training ratings; at least one is needed")
-    losses.check_ratings(train, config, begins=resume is None)
+    losses.check_ratings(train, config, begins=resume is None, cuts=resume.params.cuts if resume else None)
     if config.model == "plain" and config.init == "mean" and train.mean <= 0:
         raise ConfigError(f"init is 'mean', but the mean rating is {train.mean:g}; use init='normal'")
     if config.patience and (valid is None or valid.n_scored == 0):

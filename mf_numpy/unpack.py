@@ -14,6 +14,7 @@ from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
 from mf_numpy.engine import State
 from mf_numpy.errors import FileFormatError
+from mf_numpy.grades import Cuts
 from mf_numpy.model import Params, Tensors
 from mf_numpy.optim import Memory
 from mf_numpy.posterior import Draws
@@ -38,19 +39,22 @@ class Unpacker:
         }
         if config.model == "biased":
             shapes |= {"b": (len(users),), "c": (len(items),)}
+        cuts = self.cuts(config) if config.loss == "ordinal" else None
+        if cuts is not None:
+            shapes["t"] = cuts.t.shape
         design, of_features, of_rows = None, None, shapes
         if self.has("design"):
             design = Design(self.side("users", len(users)), self.side("items", len(items)))
             rows = {"P": design.users, "b": design.users, "Q": design.items, "c": design.items}
             shapes = {name: (rows[name].shape[1], *shape[1:]) for name, shape in shapes.items()}
         draws = self.draws(shapes, config, mu) if self.has("draws") else None
-        params = draws.mean() if draws else Params(**self.group("params", of_rows, config), mu=mu)
+        params = draws.mean() if draws else Params.of(self.group("params", of_rows, config), mu, cuts)
         if design is not None:
-            of_features = params if draws else Params(**self.group("features", shapes, config), mu=mu)
+            of_features = params if draws else Params.of(self.group("features", shapes, config), mu)
             params = by_hand.rows(params, design) if draws else params
         last, memory = of_features or params, None
         if self.has("last"):
-            last = Params(**self.group("last", shapes, config), mu=mu)
+            last = Params.of(self.group("last", shapes, config), mu, cuts)
         if self.has("velocity"):
             memory = self.memory(shapes, config)
         titles = self.text("titles") if "titles.bytes" in self.tensors else None
@@ -111,6 +115,12 @@ class Unpacker:
             raise FileFormatError(f"is damaged: 'draws.precision' has shape {precisions.shape}")
         shapes = {name: (shape[0], len(precisions), *shape[1:]) for name, shape in shapes.items()}
         return Draws.of(self.group("draws", shapes, config), precisions, mu)
+
+    def cuts(self, config: Config) -> Cuts:
+        grades = self.tensor("grades", config.numpy_dtype)
+        if grades.ndim != 1 or len(grades) < 2 or not (np.diff(grades) > 0).all():
+            raise FileFormatError("is damaged: 'grades' are not two or more in ascending order")
+        return Cuts(self.tensor("params.t", config.numpy_dtype, (len(grades) - 1,)), grades, float(self.fact("unit")))
 
     def memory(self, shapes: dict[str, tuple[int, ...]], config: Config) -> Memory:
         velocity = self.group("velocity", shapes, config)

@@ -47,7 +47,7 @@ def gradients(module: MatrixFactorization) -> Tensors:
 def residual(module: MatrixFactorization, batch: Batch, config: Config) -> Array:
     """E = ∂ℓ/∂r̂ (Eq. 3) of each pair by autograd, (B,)."""
     predicted = module(batch.users, batch.items).detach().requires_grad_()
-    (e,) = torch.autograd.grad(loss(predicted, batch.values, config).sum(), predicted)
+    (e,) = torch.autograd.grad(loss(predicted, batch.values, config, module).sum(), predicted)
     out: Array = e.cpu().numpy()
     return out
 
@@ -173,7 +173,7 @@ def by_hessian(ways: Ways) -> list[check.Check]:
     """∇²J d of a path that differentiates twice is that by hand (Eq. 18)."""
     worst = Worst(1e-11)
     rng = np.random.default_rng(33)
-    for case in check.cases():
+    for case in (*check.cases(), *check.graded()):
         d = {name: np.array(rng.normal(size=theta.shape)) for name, theta in case.params.tensors().items()}
         gold = by_hand_curvature.hessian_vector(case.params, d, case.batch, case.config)
         for name, _ in _twice(ways):

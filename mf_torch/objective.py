@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mf_numpy.config import DRAWN, Config
+from mf_torch import grades
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
 
@@ -36,33 +37,53 @@ def objective(
     """
     if predicted is None:
         predicted = _scores(module, batch) if config.loss in DRAWN else module(batch.users, batch.items)
-    data_term = loss(predicted, batch.values, config).mean()  # Eq. 2
+    data_term = loss(predicted, batch.values, config, module).mean()  # Eq. 2
     if config.loss == "all_pairs":
         data_term = data_term + background(module) / len(batch)  # Eq. 46
     data_term = data_term + penalty(module, batch, config)
-    return Objective(data_term, squared_errors(predicted, batch.values, config))
+    return Objective(data_term, squared_errors(predicted, batch.values, config, module))
 
 
-def squared_errors(predicted: Float[Tensor, " B"], values: Float[Tensor, " B"], config: Config) -> Float[Tensor, ""]:
-    """Σ (E[r] - r)² (Eq. 44), cut off from the graph; as `mf_numpy.losses.squared_errors`."""
+def squared_errors(
+    predicted: Float[Tensor, " B"],
+    values: Float[Tensor, " B"],
+    config: Config,
+    module: MatrixFactorization | None = None,
+) -> Float[Tensor, ""]:
+    """Σ (E[r] - r)² (Eq. 44), cut off from the graph; as `mf_numpy.losses.squared_errors`.
+
+    Args:
+        module: that of the cut points, here and below, where ratings are grades.
+    """
     predicted = predicted.detach()
     if config.loss in DRAWN:
         error = _lacks(in_lists(predicted, config), in_lists(values, config), config)
     else:
-        error = mean_of(predicted, config) - (1 if config.loss == "all_pairs" else values)
+        error = mean_of(predicted, config, module).detach() - (1 if config.loss == "all_pairs" else values)
     # float64 sums, as in the hand-written version: an RMSE over 10⁸ ratings needs more than 24 bits.
     return (error.double() ** 2).sum()
 
 
-def mean_of(predicted: Float[Tensor, " B"], config: Config) -> Float[Tensor, " B"]:
-    """The rating to expect where r̂ is predicted (Eq. 44); the twin of `mf_numpy.losses.mean_of`."""
+def mean_of(
+    predicted: Float[Tensor, " B"], config: Config, module: MatrixFactorization | None = None
+) -> Float[Tensor, " B"]:
+    """The rating to expect where r̂ is predicted (Eq. 44, 70); the twin of `mf_numpy.losses.mean_of`."""
+    if module is not None and module.t is not None:
+        return grades.expected(predicted, module)
     if config.loss == "logistic":
         return torch.sigmoid(predicted)  # Eq. 44
     return torch.exp(predicted) if config.loss == "poisson" else predicted  # Eq. 44
 
 
-def loss(predicted: Float[Tensor, " pairs"], values: Float[Tensor, " pairs"], config: Config) -> Float[Tensor, " B"]:
-    """ℓ of each rating (Eq. 2, 17, 42, 43, 46) or list (Eq. 48, 49); its derivatives are autograd's to find."""
+def loss(
+    predicted: Float[Tensor, " pairs"],
+    values: Float[Tensor, " pairs"],
+    config: Config,
+    module: MatrixFactorization | None = None,
+) -> Float[Tensor, " B"]:
+    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 71) or list (Eq. 48, 49); its derivatives are autograd's to find."""
+    if module is not None and module.t is not None:
+        return grades.loss(predicted, values, module)
     if config.loss == "bpr":
         scores = in_lists(predicted, config)
         return -F.logsigmoid(scores[:, :1] - scores[:, 1:]).mean(dim=1)  # Eq. 48

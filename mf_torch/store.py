@@ -1,7 +1,8 @@
 """Parameters as state dicts and model files as modules, bit for bit; it reads what its twin `mf_numpy.store` wrote.
 
 A state dict holds P (m, K), Q (n, K) and, in the biased model, b (m,) and c (n,) in the dtype of training, and μ as a
-0-d float64 tensor. It holds tensors alone, so ``torch.load(..., weights_only=True)`` reads it.
+0-d float64 tensor; where ratings are grades, t (G - 1,) and grades (G,) as well, and unit as another such number. It
+holds tensors alone, so ``torch.load(..., weights_only=True)`` reads it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from torch import Tensor
 from mf_numpy import store
 from mf_numpy.engine import State
 from mf_numpy.errors import DataError
+from mf_numpy.grades import Cuts
 from mf_numpy.model import Params
 from mf_numpy.result import FitResult
 from mf_torch.model import MatrixFactorization
 
-_FACTORS, _BIASES = ("P", "Q"), ("b", "c")
+_FACTORS, _BIASES, _CUTS = ("P", "Q"), ("b", "c"), ("t", "grades", "unit")
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -49,15 +51,17 @@ def from_state_dict(state: Mapping[str, Tensor]) -> Params:
         DataError: a name that is missing or unknown, shapes that do not belong together, or another dtype than
             float32 and float64.
     """
-    known = {*_FACTORS, *_BIASES, "mu"}
+    known = {*_FACTORS, *_BIASES, *_CUTS, "mu"}
     unknown = [name for name in state if name not in known]
     if unknown:
         raise DataError(
-            f"the state dict has {unknown[0]!r}, but P, Q, b, c and mu alone belong to this model; a prefix goes away "
-            "with torch.nn.modules.utils.consume_prefix_in_state_dict_if_present"
+            f"the state dict has {unknown[0]!r}, but P, Q, b, c and mu alone, and t, grades and unit where ratings are "
+            "grades, belong to this model; a prefix goes away with "
+            "torch.nn.modules.utils.consume_prefix_in_state_dict_if_present"
         )
     biased = any(name in state for name in _BIASES)
-    wanted = (*_FACTORS, *(_BIASES if biased else ()), "mu")
+    graded = any(name in state for name in _CUTS)
+    wanted = (*_FACTORS, *(_BIASES if biased else ()), *(_CUTS if graded else ()), "mu")
     missing = [name for name in wanted if name not in state]
     if missing:
         raise DataError(f"the state dict lacks {missing[0]!r}; save the state dict of a whole MatrixFactorization")
@@ -67,16 +71,22 @@ def from_state_dict(state: Mapping[str, Tensor]) -> Params:
     for name, table in zip(_BIASES, (p, q), strict=True):
         if biased and state[name].shape != table.shape[:1]:
             raise DataError(f"{name} has shape {tuple(state[name].shape)}, but must be {tuple(table.shape[:1])}")
-    if state["mu"].numel() != 1:
-        raise DataError(f"mu has shape {tuple(state['mu'].shape)}, but must be a single number")
-    for name in wanted[:-1]:
+    if graded and (state["t"].ndim != 1 or state["grades"].shape != (len(state["t"]) + 1,)):
+        shapes = f"t has shape {tuple(state['t'].shape)} and grades {tuple(state['grades'].shape)}"
+        raise DataError(f"{shapes}, but must be (G - 1,) and (G,)")
+    for name in ("mu", *(("unit",) if graded else ())):
+        if state[name].numel() != 1:
+            raise DataError(f"{name} has shape {tuple(state[name].shape)}, but must be a single number")
+    tables = [name for name in wanted if name not in ("mu", "unit")]
+    for name in tables:
         if state[name].dtype not in _DTYPES or state[name].dtype != p.dtype:
             raise DataError(
-                f"{name} is {state[name].dtype}, but all of P, Q, b and c must be float32, or all float64; "
+                f"{name} is {state[name].dtype}, but all of {', '.join(tables)} must be float32, or all float64; "
                 "convert the module with .float() or .double() first"
             )
-    arrays = {name: state[name].detach().cpu().numpy().copy() for name in wanted[:-1]}
-    return Params(**arrays, mu=float(state["mu"]))
+    arrays = {name: state[name].detach().cpu().numpy().copy() for name in tables}
+    cuts = Cuts(arrays["t"], arrays.pop("grades"), float(state["unit"])) if graded else None
+    return Params.of(arrays, float(state["mu"]), cuts)
 
 
 def with_module(result: FitResult, module: MatrixFactorization) -> FitResult:

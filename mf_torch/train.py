@@ -13,6 +13,7 @@ from torch import Tensor
 from mf_numpy import train as by_hand
 from mf_numpy.config import SAMPLERS, Config
 from mf_numpy.design import Design
+from mf_numpy.designed import check_loss
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import predict
@@ -133,6 +134,7 @@ def fit(
 
         if graph or sparse_grad or storage is not None:
             raise ConfigError("a design came with graph, sparse_grad or storage, which know none; leave them out")
+        check_loss(config)
         engine = DesignEngine(design, device, path)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):

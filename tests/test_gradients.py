@@ -76,7 +76,7 @@ def test_float32_gradient_stays_within_the_rounding_of_its_sums(method: str) -> 
         wide = Config(n_factors=7, dtype="float64", penalty=penalty, init_scale=0.8)
         narrow = replace(wide, dtype="float32")
         params = start(ratings, narrow)
-        exact = Params(**{k: v.astype(np.float64) for k, v in params.tensors().items()}, mu=params.mu)
+        exact = params.with_tensors({k: v.astype(np.float64) for k, v in params.tensors().items()})
         gold = METHODS["loops"](exact, full_batch(ratings, wide), wide)
         mine = ALL_METHODS[method](params, full_batch(ratings, narrow), narrow)
         magnitude = METHODS["numpy"](*_absolute(exact, ratings, wide))
@@ -89,7 +89,7 @@ def test_float32_gradient_stays_within_the_rounding_of_its_sums(method: str) -> 
 
 def _absolute(params: Params, ratings: Ratings, config: Config) -> tuple[Params, Batch, Config]:
     """The same sums with every term made positive: |θ| for θ, and |r̂| + |r| for r̂ - r."""
-    positive = Params(**{k: np.abs(v) for k, v in params.tensors().items()}, mu=params.mu)
+    positive = params.with_tensors({k: np.abs(v) for k, v in params.tensors().items()})
     negated = replace(ratings, values=-np.abs(ratings.values))
     return positive, full_batch(negated, config), config
 

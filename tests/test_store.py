@@ -276,8 +276,8 @@ def rewrite(path: Path, *, metadata: dict[str, Any] | None = None, **tensors: An
 
 
 def test_newer_version(saved: Path) -> None:
-    rewrite(saved, metadata={"version": "4"})
-    with pytest.raises(FileFormatError, match=r"format version 4.*reads up to 3.*upgrade"):
+    rewrite(saved, metadata={"version": "5"})
+    with pytest.raises(FileFormatError, match=r"format version 5.*reads up to 4.*upgrade"):
         store.load(saved)
 
 

@@ -13,9 +13,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from mf_numpy import losses
+from mf_numpy import grades, losses
 from mf_numpy.batch import Batch
 from mf_numpy.config import DRAWN, Config
+from mf_numpy.kernels import grades as cutting
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.layout import Blocks, blocks, items_per_block
 from mf_numpy.kernels.model import biases, predict
@@ -24,7 +25,7 @@ from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation, background, background_pull, penalty_weights
 from mf_numpy.ratings import Array
 
-SQUARED, PSEUDO_HUBER, ALL_PAIRS, LOGISTIC, POISSON = range(5)
+SQUARED, PSEUDO_HUBER, ALL_PAIRS, LOGISTIC, POISSON, ORDINAL = range(6)
 """The losses as kernels know them: numbers that are given to them, so that one kernel serves all."""
 
 _KINDS = {
@@ -33,6 +34,7 @@ _KINDS = {
     "all_pairs": ALL_PAIRS,
     "logistic": LOGISTIC,
     "poisson": POISSON,
+    "ordinal": ORDINAL,
 }
 
 
@@ -81,13 +83,16 @@ def error_of_mean(predicted, value, e, kind):  # type: ignore[no-untyped-def]
 
 
 @per_form
-def block_kernel(form: int) -> Any:
-    """The kernel of one item block: Σ over each chunk of E Q, Eᵀ P, E 1, Eᵀ 1 and ℓ (Eq. 2 to 4), unscaled."""
+def block_kernel(form: int, graded: int = 0) -> Any:
+    """The kernel of one item block: Σ over each chunk of E Q, Eᵀ P, E 1, Eᵀ 1 and ℓ (Eq. 2 to 4), unscaled.
+
+    Where it is `graded` by cut points, `of_grades` (chunks, 3, G) gets what belongs to them (Eq. 73).
+    """
 
     @jit
     def kernel(  # type: ignore[no-untyped-def]
         seg_user, seg_length, bounds, first_rating, items, values, P, Q, b, c, mu, biased, kind, delta,
-        dP, db, dQ_parts, dc_parts, losses, squares,
+        dP, db, dQ_parts, dc_parts, losses, squares, grades, points, own, of_grades,
     ):  # fmt: skip
         for chunk in prange(len(losses)):
             dQ, dc = dQ_parts[chunk], dc_parts[chunk]
@@ -108,9 +113,12 @@ def block_kernel(form: int) -> Any:
                     predicted = base + dot(p, q)  # Eq. 1
                     if biased:
                         predicted += c[i]
-                    cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 2, Eq. 3
+                    if graded:
+                        cost, e, error = cutting.of_grade(predicted, values[k], grades, points, own, of_grades[chunk])
+                    else:
+                        cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 2, Eq. 3
+                        error = error_of_mean(predicted, values[k], e, kind)
                     loss += cost
-                    error = error_of_mean(predicted, values[k], e, kind)
                     square += np.float64(error) * np.float64(error)
                     dp = add(dp, e, q)  # Eq. 4
                     store(dQ, i, add(load(dQ, i, form), e, p))  # Eq. 4
@@ -251,6 +259,9 @@ def gradient(params: Params, batch: Batch | Blocks, config: Config, room: Worksp
     as_type = params.P.dtype.type
     norms = 0.0
     for name, theta in params.tensors().items():
+        if name == "t":
+            room.gradient[name] /= len(batch)  # Eq. 74; no penalty
+            continue
         weights = w_u if name in ("P", "b") else w_i
         share, pull = as_type(1 / len(batch)), as_type(2 * config.reg)
         _finish_kernel(columns(room.gradient[name]), columns(theta), weights, share, pull, room.norms[name])
@@ -268,7 +279,9 @@ def _sums_of_blocks(params: Params, laid: Blocks, config: Config, room: Workspac
     if biased:
         np.take(c, laid.item_of, out=room.c)
         d_b[:] = 0
-    kernel = block_kernel(form(params.shape[2]))
+    of_cuts = cutting.tables(params.cuts, params.P.dtype)
+    of_grades = cutting.nothing_yet(params.cuts, *room.losses.shape)
+    kernel = block_kernel(form(params.shape[2]), int(params.cuts is not None))
     for block, begin in enumerate(range(0, max(1, len(room.Q)), laid.items_per_block)):
         part = slice(begin, begin + laid.items_per_block)
         kernel(
@@ -276,25 +289,31 @@ def _sums_of_blocks(params: Params, laid: Blocks, config: Config, room: Workspac
             params.P, room.Q[part], b, room.c[part], as_type(params.mu), biased,
             loss_kind(config), as_type(config.loss_scale),
             grads["P"], d_b, room.parts_q, room.parts_c, room.losses[block], room.squares[block],
+            *of_cuts, of_grades[block],
         )  # fmt: skip
         _add_parts_kernel(room.parts_q, laid.item_of[part], grads["Q"])
         if biased:
             _add_parts_kernel(room.parts_c[:, :, None], laid.item_of[part], columns(d_c))
+    if params.cuts is not None:
+        sums = of_grades.sum(axis=(0, 1))
+        grads["t"][:] = grades.pull(params.cuts, sums[cutting.SLOPE, :-1], sums[cutting.COUNT])  # Eq. 74
     return float(room.losses.sum()), float(room.squares.sum())
 
 
 def _sums_of_pairs(params: Params, batch: Batch, config: Config, grads: Tensors) -> tuple[float, float]:
     b, c, biased = biases(params)
     predicted = predict(params, batch.users, batch.items)
-    e = losses.residual(predicted, batch.values, config)
+    e = losses.residual(predicted, batch.values, config, params.cuts)
     pairs_kernel(form(params.shape[2]))(
         batch.users, batch.items, e, params.P, params.Q, grads["P"], grads["Q"],
         grads.get("b", b), grads.get("c", c), biased,
     )  # fmt: skip
     if config.loss in DRAWN and biased:
         grads["b"][:] = 0  # it cancels in a list
-    loss = float(losses.value(predicted, batch.values, config).sum(dtype=np.float64))
-    squares = losses.squared_errors(predicted, batch.values, config)
+    if params.cuts is not None:
+        grads["t"][:] = grades.slope(predicted, batch.values, params.cuts)  # Eq. 74
+    loss = float(losses.value(predicted, batch.values, config, params.cuts).sum(dtype=np.float64))
+    squares = losses.squared_errors(predicted, batch.values, config, params.cuts)
     return loss, float(squares.sum(dtype=np.float64))
 
 

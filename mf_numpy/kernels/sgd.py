@@ -12,6 +12,7 @@ from numba import prange
 
 from mf_numpy.adaptive import FLOOR
 from mf_numpy.config import Config
+from mf_numpy.kernels import grades as cutting
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.gradients import error_of_mean, loss_and_residual
 from mf_numpy.kernels.vector import add, add_squares, copy, dot, exchange, load, over_root, prefetch, scale, store
@@ -31,16 +32,17 @@ def rule_of(config: Config) -> int:
 
 
 @per_form
-def epoch_kernel(form: int, rule: int) -> Any:
+def epoch_kernel(form: int, rule: int, graded: int = 0) -> Any:
     """The kernel of one epoch, diagonal after diagonal: Eq. 29 for every rating, and ℓ of each before its step.
 
-    `losses` and `squares` (D, D) receive the sums over the blocks, a row a turn.
+    `losses` and `squares` (D, D) receive the sums over the blocks, a row a turn. Where it is `graded` by cut points,
+    these stand still; `of_grades` (D, 3, G) is room for sums that nobody asks for.
     """
 
     @jit
     def kernel(  # type: ignore[no-untyped-def]
         order, begins, user_bounds, item_bounds, users, items, values, P, Q, b, c, V_p, V_q, v_b, v_c, mu, biased,
-        pull_u, pull_i, lr, beta, kept, ahead, kind, delta, losses, squares,
+        pull_u, pull_i, lr, beta, kept, ahead, kind, delta, losses, squares, grades, points, own, of_grades,
     ):  # fmt: skip
         side = len(losses)
         ahead_by = AHEAD_BYTES // (P.shape[1] * P.itemsize)
@@ -62,9 +64,12 @@ def epoch_kernel(form: int, rule: int) -> Any:
                     predicted = mu + dot(p, q)  # Eq. 1
                     if biased:
                         predicted += b[u] + c[i]
-                    cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 3
+                    if graded:
+                        cost, e, error = cutting.of_grade(predicted, values[k], grades, points, own, of_grades[share])
+                    else:
+                        cost, e = loss_and_residual(predicted, values[k], kind, delta)  # Eq. 3
+                        error = error_of_mean(predicted, values[k], e, kind)
                     loss += cost
-                    error = error_of_mean(predicted, values[k], e, kind)
                     square += np.float64(error) * np.float64(error)
                     r_u, r_i = pull_u[u], pull_i[i]
                     if rule == PLAIN:

@@ -171,7 +171,7 @@ def _rows(state: CdState) -> Params:
     for name, theta in state.tensors.items():
         tensors[name] = aligned_empty(theta.T.shape, theta.dtype)
         np.copyto(tensors[name], theta.T)
-    return Params(**tensors, mu=state.mu)
+    return Params.of(tensors, state.mu)
 
 
 def _epoch(tensors: Tensors, params: Params, whole: TwoOrders, config: Config) -> float:

@@ -175,6 +175,8 @@ def _settings(
     settings = Config(reg=reg, penalty=penalty) if config is None else config
     if settings.loss in RANKING:
         raise ConfigError(f"loss is {settings.loss!r}, which is not of single pairs; use 'logistic', or pass loss=")
+    if settings.loss == "ordinal":
+        raise ConfigError("loss is 'ordinal', whose cut points no module of yours has; use 'squared', or pass loss=")
     if settings.reg and objective is None and optimizer is None:
         raise ConfigError(
             f"reg is {settings.reg:g}, but a penalty is in neither module nor loss; pass objective=, the loss with its "

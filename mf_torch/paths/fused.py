@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from mf_numpy import batch as by_hand
 from mf_numpy import kernels
 from mf_numpy.config import Config
+from mf_numpy.errors import ConfigError
 from mf_numpy.kernels.gradients import Workspace
 from mf_numpy.kernels.layout import Blocks, blocks, items_per_block
 from mf_numpy.model import Params
 from mf_numpy.objective import Evaluation
 from mf_numpy.optim import Memory
+from mf_numpy.ratings import Ratings
 from mf_torch.batch import Batch, mini_batches
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
@@ -66,7 +68,12 @@ class Fused(ByGraph):
     name = "fused"
     capturable = True
 
+    def load(self, train: Ratings, config: Config, device: torch.device | str) -> Batch:
+        _refuse_grades(config)
+        return super().load(train, config, device)
+
     def lay_out(self, batch: Batch, config: Config) -> Batch:
+        _refuse_grades(config)
         if by_triton(batch):
             kernels_of_triton()
             return in_pieces(batch)
@@ -99,6 +106,11 @@ class Fused(ByGraph):
         seen = _on_cpu(params, module, batch, config)
         update(module, params, seen, optimizer, config)
         return _objective(seen)
+
+
+def _refuse_grades(config: Config) -> None:
+    if config.loss == "ordinal":
+        raise ConfigError("loss is 'ordinal' with path 'fused', which knows no cut points; use path='manual'")
 
 
 def gradient(tables: Tables, module: MatrixFactorization, batch: Batch, config: Config) -> Objective:

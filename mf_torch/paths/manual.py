@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mf_numpy.config import Config
+from mf_torch import grades
 from mf_torch.batch import Batch
 from mf_torch.model import MatrixFactorization
 from mf_torch.objective import Objective
@@ -31,7 +32,11 @@ class Manual(Path):
         assert isinstance(batch, SparseBatch)
         predicted = batch.predicted(module.P, module.Q, module.b, module.c)
         predicted += module.mu.to(predicted.dtype)  # Eq. 1
-        loss, e, squared_error = loss_and_residual(predicted, batch.values, config)
+        if module.t is None:
+            loss, e, squared_error = loss_and_residual(predicted, batch.values, config)
+        else:
+            loss, e, squared_error, of_t = grades.by_hand(predicted, batch.values, module)
+            module.t.grad = of_t / len(batch)  # Eq. 74
 
         e_q, et_p, e_1, et_1 = batch.pulled(e, module.P, module.Q)  # Eq. 4
         share, reg = 1 / len(batch), 2 * config.reg

@@ -126,7 +126,7 @@ def params_of(P: Tensor, Q: Tensor, b: Tensor | None, c: Tensor | None, mu: Tens
     """The parameters as NumPy sees them: in the tensors' own memory where it is contiguous, which kernels ask for."""
     tables = {"P": P, "Q": Q, "b": b, "c": c}
     arrays = {name: x.detach().contiguous().numpy() for name, x in tables.items() if x is not None}
-    return Params(**arrays, mu=mu.item())
+    return Params.of(arrays, mu.item())
 
 
 def evaluate(params: Params, laid: by_hand.Batch | Blocks, config: Config, room: Workspace | None = None) -> Evaluation:

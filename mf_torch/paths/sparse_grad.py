@@ -62,10 +62,10 @@ def check(config: Config) -> None:
     """Refuse what moves rows outside of a batch, and so needs all rows of a gradient.
 
     Raises:
-        ConfigError: a penalty on all rows, a loss that ranks, momentum, or Adam.
+        ConfigError: a penalty on all rows, a loss that ranks or learns cut points, momentum, or Adam.
     """
     asked = "sparse_grad is True with"
-    if config.loss in RANKING:
+    if config.loss in (*RANKING, "ordinal"):
         raise ConfigError(f"{asked} loss {config.loss!r}; leave sparse_grad out")
     if config.penalty == "total" and config.reg:
         raise ConfigError(

@@ -1,0 +1,110 @@
+"""Faults of grades and their cut points; a part of `mf_numpy.catalogue`."""
+
+from __future__ import annotations
+
+from mf_numpy.faults import Fault
+
+ORDINAL = (
+    Fault(
+        name="grades-upside-down",
+        function="mf_numpy.grades:residual",
+        right="out: Array = sigmoid(ends.past) * ends.below_last - sigmoid(ends.short) * ends.above_first",
+        wrong="out: Array = sigmoid(ends.short) * ends.above_first - sigmoid(ends.past) * ends.below_last",
+        origin="P(r ≤ g) is σ(t - s) in one text and σ(t + s) in another: the sign of one, the model of the other.",
+        caught_by=("grades in loops", "grades by complex step", "derivatives of grades", "two grades", "trajectories"),
+    ),
+    Fault(
+        name="lower-end-forgotten",
+        function="mf_numpy.grades:residual",
+        right="out: Array = sigmoid(ends.past) * ends.below_last - sigmoid(ends.short) * ends.above_first",
+        wrong="out: Array = sigmoid(ends.past) * ends.below_last",
+        origin="The probability of a grade is taken for that of the grade or less: F_b is not taken off.",
+        caught_by=(
+            "grades in loops",
+            "grades by complex step",
+            "derivatives of grades",
+            "two grades",
+            "grades at rest",
+        ),
+    ),
+    Fault(
+        name="ends-bend-one-way",
+        function="mf_numpy.grades:curvature",
+        right="out: Array = _spread(ends.past) * ends.below_last + _spread(ends.short) * ends.above_first",
+        wrong="out: Array = _spread(ends.past) * ends.below_last - _spread(ends.short) * ends.above_first",
+        origin="E has a minus between its two terms, and the second derivative is given it too.",
+        caught_by=("derivatives of grades", "two grades"),
+    ),
+    Fault(
+        name="widths-cost-nothing",
+        function="mf_numpy.grades:value",
+        right="return out + of_widths(cuts)[ends.at]",
+        wrong="return out",
+        origin="No score moves that part of ℓ, so it is left out; the cut points it holds apart fall onto each other.",
+        caught_by=("grades in loops", "grades by complex step", "chances of grades"),
+    ),
+    Fault(
+        name="width-for-its-logarithm",
+        function="mf_numpy.grades:pull",
+        right="of_t = np.concatenate([from_here_up[:1], widths * from_here_up[1:] - counts[1:-1] * _narrows(widths)])",
+        wrong="of_t = np.concatenate([from_here_up[:1], from_here_up[1:] - counts[1:-1] * _narrows(widths) / widths])",
+        origin="The chain rule stops at the width, and t is its logarithm.",
+        caught_by=("grades in loops", "grades by complex step", "trajectories"),
+    ),
+    Fault(
+        name="each-cut-for-itself",
+        function="mf_numpy.grades:pull",
+        right="from_here_up = np.cumsum(slopes[::-1])[::-1]",
+        wrong="from_here_up = slopes",
+        origin="A width is taken to move the cut point at its end alone, and not all those above.",
+        caught_by=("grades in loops", "grades by complex step", "grades at rest"),
+    ),
+    Fault(
+        name="kernel-forgets-the-lower-cut",
+        function="mf_numpy.kernels.grades:of_grade",
+        right="sums[SLOPE, g - 1] += down",
+        wrong="pass",
+        origin="Each rating is given to the cut point above its grade, and the one below it never hears of it.",
+        caught_by=("grades in loops", "grades by complex step", "grades at rest", "graded steps"),
+    ),
+    Fault(
+        name="mean-of-places",
+        function="mf_numpy.grades:expected",
+        right="for point, step in zip(cuts.points, np.diff(cuts.grades), strict=True):",
+        wrong="for point, step in zip(cuts.points, np.ones(len(cuts.t)), strict=True):",
+        origin="The mean is over 0, 1, 2, …, as grades are counted, and half stars are none of these.",
+        caught_by=("grades in loops", "chances of grades"),
+    ),
+    Fault(
+        name="shares-for-logits",
+        function="mf_numpy.grades:begun",
+        right="return nothing.moved_to(np.log(up_to / (len(train) - up_to)))",
+        wrong="return nothing.moved_to(up_to / len(train))",
+        origin="Cut points begin at the shares themselves, as numbers between 0 and 1 look like a start.",
+        caught_by=("grades at rest", "two ways to the start"),
+    ),
+    Fault(
+        name="cuts-stand-still",
+        function="mf_numpy.grades:change",
+        right="upper = _spread(ends.past) * (moved - d_points[np.minimum(ends.at, last)]) * ends.below_last",
+        wrong="upper = _spread(ends.past) * moved * ends.below_last",
+        origin="The second derivative is that of fixed cut points, whose own direction is forgotten.",
+        caught_by=("bend of grades", "bend both ways"),
+    ),
+    Fault(
+        name="widths-without-stiffness",
+        function="mf_numpy.grades:settled",
+        right="step = np.linalg.lstsq(bend + (across.T * stiff) @ across, -slopes)[0]",
+        wrong="step = np.linalg.lstsq(bend, -slopes)[0]",
+        origin="Newton's matrix is taken for its diagonal, as if no cut point knew of its neighbours.",
+        caught_by=("settled cut points", "Newton by differences"),
+    ),
+    Fault(
+        name="settled-without-widths",
+        function="mf_numpy.grades:settled",
+        right="slopes[1:] -= thrust",
+        wrong="pass",
+        origin="What holds two cut points apart pushes one of them, and its like is not pushed back.",
+        caught_by=("settled cut points", "Newton by differences"),
+    ),
+)
