@@ -55,7 +55,8 @@ def by_hand(
     slopes.index_add_(0, above, -up.double()).index_add_(0, below, down.double())  # Eq. 73
     from_here_up = slopes.flip(0).cumsum(0).flip(0)
     widths = torch.exp(module.unit * module.t[1:].double())
-    counts = torch.bincount(at, minlength=last + 2)[1:-1]
+    # Not bincount, which waits for the device.
+    counts = torch.zeros_like(slopes).index_add_(0, above, has_upper.double())[1:]
     of_widths = widths * from_here_up[1:] - counts * widths / torch.expm1(widths)  # Eq. 74
     of_t = module.unit * torch.cat([from_here_up[:1], of_widths])
     error = (expected(scores, module) - values).double()
