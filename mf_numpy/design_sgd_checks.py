@@ -16,7 +16,7 @@ from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.design_checks import design_for
 from mf_numpy.designed import design_engine
-from mf_numpy.engine import Backend, State
+from mf_numpy.engine import Backend, Engine, State
 from mf_numpy.features import Features, design_of
 from mf_numpy.model import Params
 from mf_numpy.properties import Ways, Worst, problem
@@ -74,7 +74,11 @@ def after_epochs(
     backend: Backend, ratings: Ratings, theta: Params, design: Design, config: Config, n_epochs: int = N_EPOCHS
 ) -> Params:
     """Where epochs of single steps lead from a copy of the parameters."""
-    engine = design_engine(design, config, backend)
+    return driven(design_engine(design, config, backend), ratings, theta, config, n_epochs)
+
+
+def driven(engine: Engine[Any], ratings: Ratings, theta: Params, config: Config, n_epochs: int = N_EPOCHS) -> Params:
+    """The same by an engine that is there."""
     whole = engine.load(ratings, config)
     state = engine.start(State(theta.copy()), whole, config)
     for _ in range(n_epochs):

@@ -223,6 +223,7 @@ def suite(device: str = "cpu", path: str | None = None) -> Suite:
             "features by autograd": design_checks.features_by_autograd,
             "features in torch's step": design_checks.features_in_torch_step,
             "walks in torch's steps": design_checks.walks_in_torch_steps,
+            "walks by autograd": design_checks.walks_by_autograd,
         },
         faults={**FAULTS, **TORCH_FAULTS},
     )

@@ -68,13 +68,17 @@ def objective(module: FeatureFactorization, batch: Weighted, config: Config) -> 
     """J (Eq. 2) with the penalty on the features; ``.value.backward()`` leaves ∇J (Eq. 34) in their ``grad``."""
     values = batch.batch.values
     predicted = module(batch.batch.users, batch.batch.items)
+    data_term = loss(predicted, values, config).mean()
+    return Objective(data_term + penalty(module, batch.weights, config), squared_errors(predicted, values, config))
+
+
+def penalty(module: FeatureFactorization, weights: tuple[Tensor, Tensor], config: Config) -> Float[Tensor, ""]:
+    """The penalty on the features, with weights (f,) and (g,) (Eq. 35)."""
     norms_f, norms_g = (module.P**2).sum(dim=1), (module.Q**2).sum(dim=1)
     if module.b is not None and module.c is not None:
         norms_f, norms_g = norms_f + module.b**2, norms_g + module.c**2
-    w_f, w_g = batch.weights
-    penalty = config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))  # Eq. 35
-    data_term = loss(predicted, values, config).mean()
-    return Objective(data_term + penalty, squared_errors(predicted, values, config))
+    w_f, w_g = weights
+    return config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))  # Eq. 35
 
 
 def sparse(side: Side, dtype: torch.dtype, device: torch.device | str) -> Tensor:

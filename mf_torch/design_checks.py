@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from mf_numpy import design_sgd_checks, loops, train
 from mf_numpy.batch import mini_batches
 from mf_numpy.check import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, Check
 from mf_numpy.design_checks import FORMS, design_for, fitted, problems
-from mf_numpy.engine import State
+from mf_numpy.designed import design_engine
+from mf_numpy.engine import Engine, State
 from mf_numpy.properties import Ways, Worst, problem
 from mf_torch.design import FeatureFactorization, objective
+from mf_torch.design_sgd import DesignSgdEngine
 from mf_torch.designed import DesignEngine
 
 
@@ -45,7 +48,7 @@ def features_in_torch_step(ways: Ways) -> list[Check]:
 
 
 def walks_in_torch_steps(ways: Ways) -> list[Check]:
-    """A step for each rating by the kernel is autograd's, and torch's own, on batches of one rating (Eq. 39)."""
+    """A step for each rating, by the kernel or autograd, is torch's own on batches of one rating (Eq. 39)."""
     worst = Worst(1e-11)
     for label, ratings, theta, design, config in design_sgd_checks.problems(lr=0.002):
         engine = DesignEngine(design)
@@ -53,6 +56,22 @@ def walks_in_torch_steps(ways: Ways) -> list[Check]:
         for one in design_sgd_checks.one_by_one(ratings, design, config, epoch=1):
             state = engine.step(state, engine.weighted(one, config), config)
         gold = engine.export(state).params
-        mine = design_sgd_checks.after_epochs("numba", ratings, theta, design, config, n_epochs=1)
-        worst.see_all("numba", mine.tensors(), gold.tensors(), label)
+        for name, mine in (("numba", design_engine(design, config)), ("autograd", DesignSgdEngine(design, config))):
+            found = design_sgd_checks.driven(mine, ratings, theta, config, n_epochs=1)
+            worst.see_all(name, found.tensors(), gold.tensors(), label)
+    return worst.checks()
+
+
+def walks_by_autograd(ways: Ways) -> list[Check]:
+    """Epochs of single steps by autograd, and what they saw on the way, are those of plain Python (Eq. 39)."""
+    worst = Worst(TRAJECTORY_TOLERANCE)
+    for label, ratings, _, design, config in design_sgd_checks.problems(lr=0.02):
+        few = replace(config, n_epochs=design_sgd_checks.N_EPOCHS)
+        engines: tuple[Engine[Any], ...] = (DesignSgdEngine(design, few), design_engine(design, few, "loops"))
+        mine, gold = (train.run(engine, ratings, few) for engine in engines)
+        assert mine.of_features is not None and gold.of_features is not None
+        worst.see_all("autograd", mine.of_features.tensors(), gold.of_features.tensors(), label)
+        for name in ("objective", "train_rmse"):
+            found, wanted = ([getattr(record, name) for record in fit.history] for fit in (mine, gold))
+            worst.see("autograd", name, found, wanted, label)
     return worst.checks()

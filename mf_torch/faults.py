@@ -269,11 +269,27 @@ _LIST = (
     ),
     Fault(
         name="prices-of-one-side",
-        function="mf_torch.design:objective",
-        right="penalty = config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))",
-        wrong="penalty = config.reg * torch.dot(w_f, norms_f)",
+        function="mf_torch.design:penalty",
+        right="return config.reg * (torch.dot(w_f, norms_f) + torch.dot(w_g, norms_g))",
+        wrong="return config.reg * torch.dot(w_f, norms_f)",
         origin="A second side is added to a model, and its penalty is not.",
         caught_by=("features by autograd", "features in torch's step", "walks in torch's steps"),
+    ),
+    Fault(
+        name="features-not-met-pulled",
+        function="mf_torch.design_sgd:DesignSgdEngine._of_one",
+        right="norms = (W**2).sum() + (Z**2).sum()",
+        wrong="norms = (module.P**2).sum() + (module.Q**2).sum()",
+        origin="The penalty of the whole table stands in each rating's step, and pulls at rows that it does not meet.",
+        caught_by=("walks in torch's steps", "walks by autograd"),
+    ),
+    Fault(
+        name="amount-of-a-feature-forgotten",
+        function="mf_torch.design_sgd:DesignSgdEngine._of_one",
+        right="predicted, norms = predicted + x @ w + y @ z, norms + (w**2).sum() + (z**2).sum()",
+        wrong="predicted, norms = predicted + w.sum() + z.sum(), norms + (w**2).sum() + (z**2).sum()",
+        origin="Embeddings are summed by a bag without per_sample_weights: right for ids, and for nothing else.",
+        caught_by=("walks in torch's steps", "walks by autograd"),
     ),
 )
 

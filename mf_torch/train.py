@@ -90,6 +90,8 @@ def fit(
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients. A sampler draws from the posterior.
 
+    With ``sgd`` and a design each rating is a step of autograd's own: slow, and there to be compared with.
+
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; all ratings are moved there once.
         path: another way to the same gradients, one of `mf_torch.paths.PATHS`.
@@ -104,13 +106,16 @@ def fit(
 
     Raises:
         ConfigError: a device that torch does not see, no such path, a graph, sparse gradients or storage where none
-            can be, a design with another path than ``autograd``, a solver other than ``gd`` and the samplers; and as
-            `mf_numpy.fit`.
+            can be, a design with another path than ``autograd``, a solver other than ``gd``, the samplers and, with a
+            design, ``sgd``; and as `mf_numpy.fit`.
     """
     config = config or Config()
-    if config.solver not in ("gd", *SAMPLERS):
+    single = config.solver == "sgd"
+    if config.solver not in ("gd", *SAMPLERS) and not (single and design is not None):
+        so = " without a design" if single else ""
         raise ConfigError(
-            f"solver is {config.solver!r}, which mf_torch does not have; use solver='gd', 'gibbs' or 'hmc', or mf_numpy"
+            f"solver is {config.solver!r}, which mf_torch does not have{so}; use solver='gd', 'gibbs' or 'hmc', or "
+            "mf_numpy"
         )
     engine: Any
     if config.solver in SAMPLERS:
@@ -130,12 +135,13 @@ def fit(
         engine = TorchEngine(device, path, graph=graph, sparse_grad=sparse_grad, storage=storage)
     else:
         # It is made of what stands below.
+        from mf_torch.design_sgd import DesignSgdEngine
         from mf_torch.designed import DesignEngine
 
         if graph or sparse_grad or storage is not None:
             raise ConfigError("a design came with graph, sparse_grad or storage, which know none; leave them out")
         check_loss(config)
-        engine = DesignEngine(design, device, path)
+        engine = DesignSgdEngine(design, config, device, path) if single else DesignEngine(design, device, path)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):
         result = by_hand.run(engine, train, config, valid=valid, callback=callback, resume=resume)

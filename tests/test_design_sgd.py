@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import mf_numpy
+import mf_torch
 from bench import accuracy_worker, designs, worker
 from bench.protocols import find
 from bench.systems import System
@@ -23,6 +24,7 @@ from mf_numpy.features import Features, design_of
 from mf_numpy.planted import PlantedConfig, planted
 from mf_numpy.solvers.design_sgd import DesignSgdEngine
 from mf_numpy.store import load
+from tests.same_fits import assert_same_way
 
 STEPS = Config(solver="sgd", n_factors=3, n_epochs=12, lr=0.02, reg=0.03, dtype="float64")
 
@@ -74,6 +76,23 @@ def test_a_resumed_fit_goes_on_bit_for_bit(split: mf_numpy.Split, tmp_path: Path
     assert straight.history[-1].objective == rest.history[-1].objective
 
 
+def test_single_steps_by_autograd_are_the_same_fit_and_either_goes_on_with_the_other() -> None:
+    few = random_split(planted(PlantedConfig(n_users=20, n_items=15, n_ratings=200, n_factors=2)).ratings, valid=0.2)
+    design, config = design_of(few.train, users=Features().id().rated()), replace(STEPS, n_epochs=2, lr_decay=0.9)
+    one, two = (fit(few.train, config, valid=few.valid, design=design) for fit in (mf_numpy.fit, mf_torch.fit))
+    assert two.backend == "torch" and two.details["path"] == "autograd"
+    assert_same_way([two], one)
+    assert two.history[-1].valid_rmse == pytest.approx(one.history[-1].valid_rmse, rel=1e-10)
+    more = replace(config, n_epochs=3)
+    by_hand = mf_numpy.fit(few.train, more, design=design, resume=two)
+    by_autograd = mf_torch.fit(few.train, more, design=design, resume=one)
+    assert_same_way([by_autograd], by_hand)
+    single = replace(config, dtype="float32")
+    mine, gold = (fit(few.train, single, design=design) for fit in (mf_torch.fit, mf_numpy.fit))
+    assert mine.params.P.dtype == np.float32
+    np.testing.assert_allclose(mine.params.P, gold.params.P, atol=1e-6)
+
+
 def test_an_epoch_meets_every_rating_once_and_the_longer_rows_are_met_row_by_row(split: mf_numpy.Split) -> None:
     train, rated = split.train, Features().id().rated()
     for by_user, design in ((True, design_of(train, users=rated)), (False, design_of(train, items=rated))):
@@ -109,6 +128,12 @@ def test_settings_that_a_walk_cannot_have_are_refused(split: mf_numpy.Split, giv
     design = design_of(split.train)
     with pytest.raises(ConfigError, match=said):
         mf_numpy.fit(split.train, Config(solver="sgd", **given), design=design)
+    with pytest.raises(ConfigError, match=said):
+        mf_torch.fit(split.train, Config(solver="sgd", **given), design=design)
+    with pytest.raises(ConfigError, match="path is 'fused' with a design"):
+        mf_torch.fit(split.train, STEPS, design=design, path="fused")
+    with pytest.raises(ConfigError, match="which mf_torch does not have without a design"):
+        mf_torch.fit(split.train, STEPS)
     with pytest.raises(ConfigError, match="backend is 'numpy' with solver 'sgd', which runs on 'numba' or 'loops'"):
         mf_numpy.fit(split.train, STEPS, design=design, backend="numpy")
 
