@@ -95,9 +95,12 @@ DESIGN = (
     ),
     Fault(
         name="held-out-days-counted",
-        function="mf_numpy.timed:_side",
-        right="counts = np.bincount(row_of[: len(trained[0])], minlength=len(begins))",
-        wrong="counts = np.bincount(row_of[row_of >= 0], minlength=len(begins))",
+        function="mf_numpy.timed:timed",
+        right="times = _times(train, (users or Features().id(), items or Features().id()), (user_info, item_info))",
+        wrong="more = {name: np.append(getattr(train, name), getattr(valid, name)) "
+        "for name in ('users', 'items', 'values', 'timestamps')}\n"
+        "times = _times(replace(train, **more), (users or Features().id(), items or Features().id()), "
+        "(user_info, item_info))",
         origin="When held-out pairs were rated is learned from them: a leak that flatters every score in time.",
         caught_by=("time by hand", "drift about the mean", "popularity adds up"),
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +21,9 @@ from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation, norms, total
 from mf_numpy.ratings import Ratings
+
+if TYPE_CHECKING:
+    from mf_numpy.timed import Times
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +94,16 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """What users and items are made of: X and Y of Eq. 33."""
+    """What users and items are made of: X and Y of Eq. 33.
+
+    Attributes:
+        users, items: the sides.
+        times: what describes them at other times, where they are users and items at a time; else None.
+    """
 
     users: Side
     items: Side
+    times: Times | None = None
 
     @classmethod
     def identity(cls, train: Ratings) -> Design:

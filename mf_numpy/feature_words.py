@@ -1,27 +1,32 @@
 """Features in words, for a command line and a model file: ``id, tags:genres, bins:age:6, category:type*0.3``.
 
 A block is its kind, its column after a colon, and what else it needs after another: the number of bins, or what stands
-between two tags if that is no comma; its weight stands behind a star. What a model remembers of its features lies in
+between two tags if that is no comma; its weight stands behind a star. Those of time, ``day``, ``drift``,
+``time_bins:30`` and ``popularity:10``, have no column. What a model remembers of its features lies in
 `mf_numpy.result.FitResult.details`, as words and the facts that they were made from: so that a model from a file can
-describe rows that come later, none of its matrices being read for it.
+describe rows that come later, none of its matrices being read for it. Of users and items at a time it lies in
+`mf_numpy.timed.Times`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mf_numpy.errors import ConfigError, DataError, choose
-from mf_numpy.features import Described, Features, Which
-from mf_numpy.ratings import Ratings
-from mf_numpy.result import FitResult
+from mf_numpy.features import SIDES, Block, Described, Features, Which
+from mf_numpy.ratings import Array, Ratings
+from mf_numpy.result import Catalogue, FitResult
+from mf_numpy.time_features import TIMED
+from mf_numpy.timed import Times
 
 Json = dict[str, Any]
 
-KINDS = ("id", "rated", "category", "tags", "bins", "number")
+KINDS = ("id", "rated", "category", "tags", "bins", "number", *TIMED)
 
 
 def features_of(words: str) -> Features:
@@ -44,20 +49,23 @@ def _with(features: Features, block: str) -> Features:
     choose("a feature", kind, KINDS)
     try:
         weight = float(heavy) if heavy else 1.0
-        if kind in ("id", "rated") and not rest:
+        if kind in ("id", "rated", "day", "drift") and not rest:
             return getattr(features, kind)(weight=weight)  # type: ignore[no-any-return]
         if kind in ("category", "number") and len(rest) == 1:
             return getattr(features, kind)(rest[0], weight=weight)  # type: ignore[no-any-return]
         if kind == "tags" and len(rest) in (1, 2):
             return features.tags(rest[0], separator=rest[1] if rest[1:] else ",", weight=weight)
+        if kind in ("time_bins", "popularity") and len(rest) == 1:
+            return getattr(features, kind)(int(rest[0]), weight=weight)  # type: ignore[no-any-return]
         if kind == "bins" and len(rest) == 2:
             return features.bins(rest[0], int(rest[1]), weight=weight)
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-    needs = {"id": "id", "rated": "rated", "tags": "tags:COLUMN", "bins": "bins:COLUMN:NUMBER"}
+    needs = {"bins": ":COLUMN:NUMBER", "time_bins": ":NUMBER", "popularity": ":NUMBER"}
+    needs |= dict.fromkeys(("category", "tags", "number"), ":COLUMN")
     raise ConfigError(
-        f"the feature {block!r} cannot be read; write it as {needs.get(kind, f'{kind}:COLUMN')}, with *WEIGHT behind it"
+        f"the feature {block!r} cannot be read; write it as {kind}{needs.get(kind, '')}, with *WEIGHT behind it"
     )
 
 
@@ -103,6 +111,34 @@ def described(result: FitResult, which: Which) -> Described | None:
     ids = catalogue.user_ids if which == "users" else catalogue.item_ids
     table = pd.DataFrame(made["facts"], index=pd.Index(ids.raw))
     return features_of(made["words"]).fit(pattern, which, table)
+
+
+def remembered(times: Times) -> Json:
+    """What a model file keeps, beside arrays, of how users and items are described at any time."""
+    out: Json = {}
+    for which, features, table in zip(SIDES, times.features, times.facts, strict=True):
+        columns = [block.column for block in features.blocks if block.column]
+        facts = {name: _plain(table[name]) for name in columns}
+        out[which] = {"blocks": [asdict(block) for block in features.blocks], "facts": facts}
+    return out
+
+
+def times(kept: Json, catalogue: Catalogue, days: Array) -> Times:
+    """What `remembered` made, with the names and days of the training ratings.
+
+    Raises:
+        ConfigError: features that there are not.
+        LookupError: an entry that is missing.
+        TypeError, ValueError: entries that describe no features of these users and items.
+    """
+    features, facts = [], []
+    for which, ids in zip(SIDES, (catalogue.user_ids, catalogue.item_ids), strict=True):
+        blocks = tuple(Block(**block) for block in kept[which]["blocks"])
+        for block in blocks:
+            choose("a feature", block.kind, KINDS)
+        features.append(Features(blocks))
+        facts.append(pd.DataFrame(kept[which]["facts"], index=pd.Index(ids.raw)))
+    return Times(catalogue, days, (features[0], features[1]), (facts[0], facts[1]))
 
 
 def _plain(column: pd.Series[Any]) -> list[Any]:

@@ -22,6 +22,7 @@ from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.time_features import Moments
 
 Which = Literal["users", "items"]
+SIDES: tuple[Which, ...] = ("users", "items")
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +206,17 @@ def design_of(
 
 def rows_of(train: Ratings, which: Which, table: pd.DataFrame | None = None) -> tuple[Rows, IdMap]:
     """The users or the items of a training set, and the ids of the other side; see `Features.fit`."""
-    choose("which", which, ("users", "items"))
+    choose("which", which, SIDES)
     ids, others = (train.user_ids, train.item_ids) if which == "users" else (train.item_ids, train.user_ids)
+    return Rows(ids.raw, facts_of(train, which, table), _rated(train, which)), others
+
+
+def facts_of(train: Ratings, which: Which, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The facts about the users or the items of a training set, one line each; see `Features.fit`."""
     if table is None:
         found = train.item_info if which == "items" else None
         table = pd.DataFrame(index=pd.Index([], dtype=object)) if found is None else found
-    return Rows(ids.raw, _aligned(table, ids.raw), _rated(train, which)), others
+    return _aligned(table, (train.user_ids if which == "users" else train.item_ids).raw)
 
 
 def _parts(n: int) -> int:

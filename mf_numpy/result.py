@@ -16,7 +16,7 @@ from mf_numpy import design as by_hand
 from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
-from mf_numpy.errors import DataError
+from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import Scores, predict_known_and_cold, score
 from mf_numpy.model import Params
 from mf_numpy.posterior import Draws
@@ -131,6 +131,16 @@ class FitResult:
         if not kept or design is None:
             return kept
         return Draws(tuple(by_hand.rows(point, design) for point in kept.points), kept.precisions)
+
+    def at(self, timestamp: int) -> FitResult:
+        """The model of users and items at a time, in seconds since 1970, of a fit of them at many (`mf_numpy.timed`).
+
+        Raises:
+            ConfigError: a model whose users and items are the same at any time.
+        """
+        if self.design is None or self.design.times is None:
+            raise ConfigError("the model's users and items are the same at any time; fit those of `timed`")
+        return self.design.times.at(self, timestamp)
 
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.

@@ -12,6 +12,8 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then, and
   draws, from which features follow; and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr,
   indices and data, names, and how many features each block has;
+- of users and items at a time also ``time.days`` (N,) int64, the day of each rating, and under ``time.`` all of what is
+  below once more, of those without a time; the text ``time`` has their features, and the facts that these need;
 - ``user_ids``, ``item_ids`` (int64), or ``*.bytes`` (uint8, UTF-8) with ``*.offsets`` (int64); ``titles`` likewise;
 - ``seen.indptr`` (m + 1,) int64 and ``seen.indices`` (N,), the items that each user rated.
 """
@@ -32,15 +34,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mf_numpy import feature_words
 from mf_numpy.errors import ConfigError, DataError, FileFormatError, nearest
 from mf_numpy.model import Params, Tensors
 from mf_numpy.ratings import Array
-from mf_numpy.result import FitResult
+from mf_numpy.result import Catalogue, FitResult
 from mf_numpy.unpack import Unpacker
 
 FORMAT = "mf-model"
-VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES = 1, 2, 3, 4
-"""Format versions of files without and with a design, draws or grades, so that a reader which knows none refuses it."""
+VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES, WITH_TIME = 1, 2, 3, 4, 5
+"""Format versions of files without and with a design, draws, grades or times, so that a reader which knows none refuses
+it."""
 
 _MAPPED = {"F32": np.float32, "F64": np.float64}
 
@@ -152,6 +156,7 @@ def _flush(path: Path) -> None:
 def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     catalogue, state = result.catalogue, result.state
     tensors = _prefixed("draws", state.draws.tensors()) if state.draws else _prefixed("params", result.params.tensors())
+    times = None if result.design is None else result.design.times
     if result.design is not None and result.of_features is not None:
         if not state.draws:
             tensors |= _prefixed("features", result.of_features.tensors())
@@ -172,11 +177,9 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     if memory is not None:
         tensors |= _prefixed("velocity", memory.velocity)
         tensors |= _prefixed("second", memory.second or {})
-    for name, ids in (("user_ids", catalogue.user_ids), ("item_ids", catalogue.item_ids)):
-        tensors |= _pack_text(name, ids.raw) if ids.is_text else {name: ids.raw}
-    if catalogue.titles is not None:
-        tensors |= _pack_text("titles", catalogue.titles)
-    tensors |= {"seen.indptr": catalogue.seen.indptr, "seen.indices": catalogue.seen.indices}
+    tensors |= _pack_names(catalogue)
+    if times is not None:
+        tensors |= _prefixed("time", {"days": times.days, **_pack_names(times.catalogue)})
     facts = {
         "config": result.config.to_dict(),
         "history": [asdict(record) for record in result.history],
@@ -194,12 +197,21 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
         facts["steps"] = memory.steps
     if cuts is not None:
         facts["unit"] = cuts.unit
+    if times is not None:
+        facts["time"] = feature_words.remembered(times)
     metadata = {name: json.dumps(_plain(value), allow_nan=False) for name, value in facts.items()}
     # safetensors writes the memory behind an array as it lies there, strides or not.
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     version = WITH_DRAWS if state.draws else VERSION if result.design is None else WITH_DESIGN
     version = version if cuts is None else WITH_GRADES
-    return whole, {"format": FORMAT, "version": str(version)} | metadata
+    return whole, {"format": FORMAT, "version": str(WITH_TIME if times else version)} | metadata
+
+
+def _pack_names(catalogue: Catalogue) -> Tensors:
+    tensors = {"seen.indptr": catalogue.seen.indptr, "seen.indices": catalogue.seen.indices}
+    for name, ids in (("user_ids", catalogue.user_ids), ("item_ids", catalogue.item_ids)):
+        tensors |= _pack_text(name, ids.raw) if ids.is_text else {name: ids.raw}
+    return tensors if catalogue.titles is None else tensors | _pack_text("titles", catalogue.titles)
 
 
 def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
@@ -263,11 +275,11 @@ def _header(source: Path) -> tuple[dict[str, str], dict[str, tuple[str, tuple[in
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FileFormatError(_not_a_model(source))
     version = str(metadata.get("version"))
-    if version not in map(str, (VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES)):
-        if version.isdecimal() and int(version) > WITH_GRADES:
+    if version not in map(str, (VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES, WITH_TIME)):
+        if version.isdecimal() and int(version) > WITH_TIME:
             raise FileFormatError(
                 f"{str(source)!r} has format version {version}, and this version of the package reads up to "
-                f"{WITH_GRADES}; "
+                f"{WITH_TIME}; "
                 "upgrade the package"
             )
         raise FileFormatError(f"{str(source)!r} has format version {version!r}, which never was; save the model again")

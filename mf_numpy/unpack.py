@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from mf_numpy import design as by_hand
+from mf_numpy import feature_words
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
 from mf_numpy.engine import State
@@ -20,6 +21,7 @@ from mf_numpy.optim import Memory
 from mf_numpy.posterior import Draws
 from mf_numpy.ratings import Array, IdMap, Layout
 from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.timed import Times
 
 
 class Unpacker:
@@ -31,8 +33,9 @@ class Unpacker:
 
     def result(self) -> FitResult:
         config = Config.from_dict(self.fact("config"))
-        mu, mean, epoch = float(self.fact("mu")), float(self.fact("mean")), int(self.fact("epoch"))
-        users, items = self.ids("user_ids"), self.ids("item_ids")
+        mu, epoch = float(self.fact("mu")), int(self.fact("epoch"))
+        catalogue = self.catalogue()
+        users, items = catalogue.user_ids, catalogue.item_ids
         shapes: dict[str, tuple[int, ...]] = {
             "P": (len(users), config.n_factors),
             "Q": (len(items), config.n_factors),
@@ -44,7 +47,8 @@ class Unpacker:
             shapes["t"] = cuts.t.shape
         design, of_features, of_rows = None, None, shapes
         if self.has("design"):
-            design = Design(self.side("users", len(users)), self.side("items", len(items)))
+            times = self.times() if self.has("time") else None
+            design = Design(self.side("users", len(users)), self.side("items", len(items)), times)
             rows = {"P": design.users, "b": design.users, "Q": design.items, "c": design.items}
             shapes = {name: (rows[name].shape[1], *shape[1:]) for name, shape in shapes.items()}
         draws = self.draws(shapes, config, mu) if self.has("draws") else None
@@ -57,18 +61,6 @@ class Unpacker:
             last = Params.of(self.group("last", shapes, config), mu, cuts)
         if self.has("velocity"):
             memory = self.memory(shapes, config)
-        titles = self.text("titles") if "titles.bytes" in self.tensors else None
-        if titles is not None and len(titles) != len(items):
-            raise FileFormatError(f"is damaged: {len(titles)} titles for {len(items)} items")
-        scale = self.fact("scale")
-        catalogue = Catalogue(
-            users,
-            items,
-            mean,
-            None if scale is None else (scale[0], scale[1]),
-            titles,
-            self.seen(len(users), len(items)),
-        )
         status: Status = self.fact("status")
         if status not in get_args(Status):
             raise FileFormatError(f"is damaged: status is {status!r}")
@@ -87,6 +79,26 @@ class Unpacker:
             of_features,
             design,
         )
+
+    def catalogue(self, prefix: str = "") -> Catalogue:
+        users, items = self.ids(f"{prefix}user_ids"), self.ids(f"{prefix}item_ids")
+        titles = self.text(f"{prefix}titles") if f"{prefix}titles.bytes" in self.tensors else None
+        if titles is not None and len(titles) != len(items):
+            raise FileFormatError(f"is damaged: {len(titles)} titles for {len(items)} items")
+        scale = self.fact("scale")
+        return Catalogue(
+            users,
+            items,
+            float(self.fact("mean")),
+            None if scale is None else (scale[0], scale[1]),
+            titles,
+            self.seen(f"{prefix}seen", len(users), len(items)),
+        )
+
+    def times(self) -> Times:
+        catalogue = self.catalogue("time.")
+        days = self.tensor("time.days", np.int64, catalogue.seen.indices.shape)
+        return feature_words.times(self.fact("time"), catalogue, days)
 
     def fact(self, name: str) -> Any:
         if name not in self.metadata:
@@ -153,11 +165,11 @@ class Unpacker:
         blocks = self.tensor(f"{prefix}.blocks", np.int64).ravel() if f"{prefix}.blocks" in self.tensors else ()
         return Side(sp.csr_array((data, indices, indptr), shape=(rows, len(names))), names, tuple(blocks))
 
-    def seen(self, m: int, n: int) -> Layout:
-        indptr, indices = self.tensor("seen.indptr", np.int64, (m + 1,)), self.tensor("seen.indices", np.integer)
-        _check_offsets("seen.indptr", indptr, len(indices))
+    def seen(self, name: str, m: int, n: int) -> Layout:
+        indptr, indices = self.tensor(f"{name}.indptr", np.int64, (m + 1,)), self.tensor(f"{name}.indices", np.integer)
+        _check_offsets(f"{name}.indptr", indptr, len(indices))
         if len(indices) and (indices.min() < 0 or indices.max() >= n):
-            raise FileFormatError(f"is damaged: 'seen.indices' goes outside 0..{n - 1}")
+            raise FileFormatError(f"is damaged: '{name}.indices' goes outside 0..{n - 1}")
         return Layout(indptr, indices, None)
 
 

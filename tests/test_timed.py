@@ -1,17 +1,23 @@
-"""Users and items at a time: fits from end to end in both packages, predictions at any time, and what is refused."""
+"""Users and items at a time: fits from end to end in both packages, predictions at any time, files, what is refused."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mf_numpy
 import mf_torch
-from mf_numpy import Config, Features, Ratings, hold_out
-from mf_numpy.errors import ConfigError, DataError
+from mf_numpy import Config, Features, IdMap, Ratings, hold_out
+from mf_numpy.errors import ConfigError, DataError, FileFormatError
+from mf_numpy.store import load
 from mf_numpy.timed import DAY, Timed, timed
+from tests.test_store import rewrite
 
 CONFIG = Config(solver="sgd", n_factors=3, n_epochs=40, lr=0.02, reg=0.02, dtype="float64")
 
@@ -78,6 +84,97 @@ def test_strangers_and_days_outside_the_period_are_predicted_by_what_is_known(ma
     assert last == pytest.approx(made.predict(found, [0], [1], [359 * DAY + DAY - 1]).values[0])
 
 
+def test_what_held_out_pairs_are_of_describes_nobody(split: mf_numpy.Split) -> None:
+    table = replace(split.train, user_ids=IdMap.of_range(61))  # user 60 has no training ratings
+    pairs = replace(split.valid, users=np.full(len(split.valid), 60), items=split.valid.items % 40)
+    users, items = Features().id().rated().drift().day(), Features().id().time_bins(4).popularity(3)
+    without, with_pairs = timed(table, users, items), timed(table, users, items, valid=pairs)
+    for side in ("users", "items"):
+        assert getattr(without.design, side).names == getattr(with_pairs.design, side).names
+    assert with_pairs.valid is not None and with_pairs.train.n_users > without.train.n_users
+    rows = with_pairs.design.users.matrix[with_pairs.valid.users]
+    assert rows.nnz == 0
+
+
+@pytest.fixture(scope="module")
+def told(split: mf_numpy.Split) -> Timed:
+    """The same with text ids and titles, facts of both sides, and all features of time."""
+    rng = np.random.default_rng(1)
+    genres = pd.DataFrame(
+        {"title": [f"film {k}" for k in range(40)], "genres": rng.choice(["a|b", "b", "c|a", ""], 40)}, index=range(40)
+    )
+    ages = pd.DataFrame({"age": rng.integers(9, 70, 60).astype(float), "town": rng.choice(["x", "y"], 60)})
+    ages.loc[3, "age"] = np.nan
+    ages.index = pd.Index([f"user {k}" for k in range(60)])
+    names = np.array([f"user {k}" for k in split.train.user_ids.raw], dtype=object)
+    table = replace(split.train, user_ids=IdMap(names), item_info=genres)
+    users = Features().id().bins("age", 3).category("town").drift().day(weight=0.5)
+    items = Features().id().tags("genres", separator="|").time_bins(4).popularity(3)
+    return timed(table, users, items, valid=split.valid, user_info=ages)
+
+
+def test_a_file_tells_of_any_time_and_is_gone_on_with(told: Timed, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    few, path = replace(CONFIG, n_epochs=2), tmp_path / "half.safetensors"
+    straight = mf_numpy.fit(told.train, replace(CONFIG, n_epochs=3), design=told.design, valid=told.valid)
+    half = mf_numpy.fit(told.train, few, design=told.design, valid=told.valid)
+    half.save(path)
+    back = load(path)
+    assert back.design is not None and back.design.times is not None and back.design.same_as(told.design)
+    for day in (-3, 0, 100, 359, 1000):
+        mine, gold = back.at(day * DAY), told.at(half, day * DAY)
+        assert mine.params.P.tobytes() == gold.params.P.tobytes() and mine.params.Q.tobytes() == gold.params.Q.tobytes()
+        assert mine.recommend("user 7", n=5, with_seen=True).equals(gold.recommend("user 7", n=5, with_seen=True))
+    pairs = ["user 1", "user 2", "nobody"], [0, 999, 1], [5 * DAY, 300 * DAY, 0]
+    found, wanted = back.design.times.predict(back, *pairs), told.predict(half, *pairs)
+    assert found.values.tobytes() == wanted.values.tobytes()
+    assert (found.n_unknown_users, found.n_unknown_items) == (1, 1)
+    rest = mf_numpy.fit(told.train, replace(CONFIG, n_epochs=3), design=told.design, valid=told.valid, resume=back)
+    assert rest.params.P.tobytes() == straight.params.P.tobytes()
+    # As of a day it is a model like any other.
+    back.at(9 * DAY).save(tmp_path / "day.safetensors")
+    then = load(tmp_path / "day.safetensors")
+    assert then.predict(["user 1"], [0]).values == told.predict(half, ["user 1"], [0], [9 * DAY]).values
+    with pytest.raises(ConfigError, match="the model's users and items are the same at any time"):
+        then.at(9 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "said"),
+    [
+        ({"time.days": np.zeros(3, np.int64)}, {}, r"'time\.days' has shape \(3,\), not \(4000,\)"),
+        ({"time.days": None}, {}, r"lacks the array 'time\.days'"),
+        ({"time.seen.indices": np.full(4000, 40, np.int32)}, {}, r"'time\.seen\.indices' goes outside 0\.\.39"),
+        ({}, {"time": None}, "lacks 'time'"),
+        ({}, {"time": "{}"}, "is damaged: 'users'"),
+        ({}, {"time": ("day", "week")}, "a feature is 'week'"),
+        ({}, {"time": ("kind", "sort")}, "is damaged: .*sort"),
+    ],
+)
+def test_a_damaged_file_of_times_is_refused(
+    made: Timed, tmp_path: Path, tensors: dict[str, Any], metadata: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    mf_numpy.fit(made.train, replace(CONFIG, n_epochs=1), design=made.design).save(path)
+    kept = {"blocks": [{"kind": "day"}], "facts": {}}
+    texts = {
+        name: json.dumps({"users": kept, "items": kept}).replace(*text) if isinstance(text, tuple) else text
+        for name, text in metadata.items()
+    }
+    rewrite(path, metadata=texts, **tensors)
+    with pytest.raises(FileFormatError, match=said):
+        load(path)
+
+
+def test_a_file_of_other_features_tells_of_no_time(made: Timed, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    mf_numpy.fit(made.train, replace(CONFIG, n_epochs=1), design=made.design).save(path)
+    kept = {"blocks": [{"kind": "day"}], "facts": {}}
+    rewrite(path, metadata={"time": json.dumps({"users": kept, "items": kept})})
+    with pytest.raises(ConfigError, match="the model is of other features than these users and items at a time"):
+        load(path).at(0)
+
+
 def test_without_features_of_time_nothing_changes(split: mf_numpy.Split) -> None:
     rated = Features().id().rated()
     made = timed(split.train, rated)
@@ -112,3 +209,8 @@ def test_what_time_asks_for_is_said(split: mf_numpy.Split, made: Timed) -> None:
     found = mf_numpy.fit(made.train, replace(CONFIG, n_epochs=1), design=made.design)
     with pytest.raises(ValueError, match="got 2 users, 1 items and 1 timestamps"):
         made.predict(found, [0, 1], [0], [0])
+    assert made.design.times is not None
+    with pytest.raises(DataError, match="the pairs have no timestamps; give one a pair"):
+        made.design.times.score(found, replace(split.valid, timestamps=None))
+    with pytest.raises(ConfigError, match="the model's users and items are the same at any time"):
+        other.at(0)
