@@ -41,6 +41,13 @@ READER_GROUP = Group.create_ordered("Reading a file", help="Those not given are 
 Data = Annotated[str, Parameter(help="Name of a data set, which `data` lists, or path of a file or folder.")]
 Model = Annotated[str, Parameter(help="Model file that `fit` saved.")]
 User = Annotated[str, Parameter(help="User id, as the data have it.")]
+At = Annotated[
+    str | None,
+    Parameter(
+        metavar="DATE",
+        help="For a model with features of time: such as 1998-04-22, or seconds since 1970; default: the last day.",
+    ),
+]
 Count = Annotated[int, Parameter(name=("-n", "--count"), validator=Number(gte=1), help="Rows to show.")]
 _Clip = Annotated[bool, Parameter(negative=(), help="Move predictions outside the rating scale to its ends.")]
 
@@ -223,16 +230,17 @@ def build_app(
         user_column: Annotated[str, Parameter(name="--user", help="Column of user ids in the pairs.")] = "user",
         item_column: Annotated[str, Parameter(name="--item", help="Column of item ids in the pairs.")] = "item",
         clip: _Clip = False,
+        at: At = None,
     ) -> None:
         """Predict one rating, or those of a file of pairs."""
         from mf_numpy import cli_model
 
         if pairs is not None and user is None:
-            cli_model.predict_pairs(model, pairs, output, user=user_column, item=item_column, clip=clip)
+            cli_model.predict_pairs(model, pairs, output, user=user_column, item=item_column, clip=clip, at=at)
         elif pairs is None and user is not None and item is not None:
             if output is not None:
                 raise ConfigError("output is given for a single prediction, which is printed; drop it, or give --pairs")
-            cli_model.predict(model, user, item, clip=clip)
+            cli_model.predict(model, user, item, clip=clip, at=at)
         else:
             raise ConfigError("give a USER and an ITEM, or --pairs FILE")
 

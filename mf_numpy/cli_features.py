@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,93 @@ from mf_numpy import datasets, feature_words, store
 from mf_numpy import fold_in as folding
 from mf_numpy.cli_model import ranked, raw_id
 from mf_numpy.cli_output import console, warn
+from mf_numpy.cli_times import as_of, times_of
 from mf_numpy.design import Design, Side
 from mf_numpy.errors import ConfigError, DataError, choose, counted
 from mf_numpy.facts import read_facts, read_lines
-from mf_numpy.features import Which
+from mf_numpy.feature_words import features_of
+from mf_numpy.features import SIDES, Features, Which
 from mf_numpy.ratings import Ratings
 from mf_numpy.result import FitResult
+from mf_numpy.split import Holdout
+from mf_numpy.timed import timed
 
 Json = dict[str, Any]
 
-SIDES: tuple[Which, ...] = ("users", "items")
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What ``fit`` trains on and scores, where users and items may be those at a time.
+
+    Attributes:
+        train, valid: as they came, or with users and items at a time.
+        design: what these are made of, or None.
+        remembered: what the model is to remember of it in its details.
+    """
+
+    train: Ratings
+    valid: Holdout | None
+    design: Design | None = None
+    remembered: Json = field(default_factory=dict)
 
 
-def design_of(
-    data: str, train: Ratings, asked: Mapping[str, str | None], earlier: FitResult | None
-) -> tuple[Design | None, Json]:
-    """The design that ``fit`` was asked for, or that a resumed model has, and what the model is to remember of it.
+def made_of(
+    data: str, train: Ratings, valid: Holdout | None, asked: Mapping[str, str | None], earlier: FitResult | None
+) -> Made:
+    """The features that ``fit`` was asked for, or that a resumed model has.
 
     Raises:
         ConfigError: a table without features, or features for a model that is resumed.
+        DataError: features of time for ratings without one.
     """
     if earlier is not None:
         given = next((name for name, value in asked.items() if value is not None), None)
         if given is not None:
             raise ConfigError(f"{given} and resume are both given; a resumed model has its own features, so drop them")
-        return earlier.design, {name: value for name, value in earlier.details.items() if name == "features"}
-    sides: dict[Which, Side] = {}
-    remembered: Json = {}
+        times = times_of(earlier)
+        if times is not None:
+            return _at_times(data, train, valid, times.features, times.facts)
+        remembered = {name: value for name, value in earlier.details.items() if name == "features"}
+        return Made(train, valid, earlier.design, remembered)
+    words: dict[Which, str | None] = {}
+    tables: dict[Which, pd.DataFrame | None] = {}
     for which in SIDES:
         side = which.removesuffix("s")
-        words, file = asked[f"{side}_features"], asked[f"{side}_facts"]
-        if words is None:
-            if file is not None:
-                raise ConfigError(f"{side}_facts is given, but no features; say what is made of them")
+        words[which], file = asked[f"{side}_features"], asked[f"{side}_facts"]
+        if words[which] is None and file is not None:
+            raise ConfigError(f"{side}_facts is given, but no features; say what is made of them")
+        tables[which] = None if words[which] is None else _table(data, which, file, train)
+    of_users, of_items = (Features().id() if text is None else features_of(text) for text in words.values())
+    if of_users.of_time or of_items.of_time:
+        return _at_times(data, train, valid, (of_users, of_items), (tables["users"], tables["items"]))
+    sides: dict[Which, Side] = {}
+    told: Json = {}
+    for which, text in words.items():
+        if text is None:
             ids = train.user_ids if which == "users" else train.item_ids
             sides[which] = Side.identity(len(ids), tuple(f"id={raw}" for raw in ids.raw))
             continue
-        made, remembered[which] = feature_words.describe(train, which, words, _table(data, which, file, train))
+        made, told[which] = feature_words.describe(train, which, text, tables[which])
         sides[which] = made.side
-    if not remembered:
-        return None, {}
-    return Design(sides["users"], sides["items"]), {"features": remembered}
+    if not told:
+        return Made(train, valid)
+    return Made(train, valid, Design(sides["users"], sides["items"]), {"features": told})
+
+
+def _at_times(
+    data: str,
+    train: Ratings,
+    valid: Holdout | None,
+    features: tuple[Features, Features],
+    tables: tuple[pd.DataFrame | None, pd.DataFrame | None],
+) -> Made:
+    kinds = [block.kind for side in features for block in side.of_time]
+    if train.timestamps is None and kinds:
+        raise DataError(
+            f"{data} has no timestamps, which the feature {kinds[0]!r} needs; leave it out, or give a table with a time"
+        )
+    made = timed(train, *features, valid=valid, user_info=tables[0], item_info=tables[1])
+    return Made(made.train, made.valid, made.design)
 
 
 def _table(data: str, which: Which, file: str | None, train: Ratings) -> pd.DataFrame | None:
@@ -78,6 +124,10 @@ def fold_in(
 ) -> None:  # fmt: skip
     """Print the best items for a new user, or users for a new item, or what speaks for one of them."""
     result = store.load(model)
+    if times_of(result) is not None:
+        raise ConfigError(
+            "the model's users and items are those at a time, where nobody is folded in; fit without features of time"
+        )
     which: Any = choose("of", of, ("user", "item"))
     other = "item" if which == "user" else "user"
     of_other = result.catalogue.item_ids if which == "user" else result.catalogue.user_ids
@@ -155,7 +205,7 @@ def suggest_items(
     model: str, *, n: int, rated: list[str], items: list[str] | None, without: list[str] | None, sure: bool
 ) -> None:
     """Print the items to ask a new user about first."""
-    result = store.load(model)
+    result = as_of(store.load(model))
     ids = result.catalogue.item_ids
 
     def raw(given: list[str] | None) -> list[Any] | None:

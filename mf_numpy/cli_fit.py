@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mf_numpy import cli_features, store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
+from mf_numpy.cli_times import times_of
 from mf_numpy.config import RANKING
 from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.metrics import Scores
@@ -80,11 +81,11 @@ def fit(
     if earlier is not None:
         _check_same_ratings(earlier, split.train)
         out.print(f"going on from {resume} after epoch {first}", soft_wrap=True)
-    design, remembered = cli_features.design_of(data, split.train, features, earlier)
-    if design is not None:
-        of_users, of_items = (counted(side.shape[1], "feature") for side in (design.users, design.items))
+    made = cli_features.made_of(data, split.train, split.valid, features, earlier)
+    if made.design is not None:
+        of_users, of_items = (counted(side.shape[1], "feature") for side in (made.design.users, made.design.items))
         out.print(f"users are made of {of_users}, items of {of_items}")
-        how = {**how, "design": design}
+        how = {**how, "design": made.design}
 
     waiting = (
         "first epoch (Numba compiles its kernels at first use) …" if how.get("backend") == "numba" else "starting …"
@@ -93,11 +94,11 @@ def fit(
         shown = config.loss not in RANKING
         with Progress(out, config.n_epochs, first=first, waiting=waiting, rmse=shown) as progress:
             result = train_with(
-                split.train, config, valid=split.valid, callback=progress, resume=earlier, **how
+                made.train, config, valid=made.valid, callback=progress, resume=earlier, **how
             )  # fmt: skip
         # A second Ctrl-C must not lose what the first one asked to keep.
         interrupt.hold()
-        result = cli_features.remembering(result, remembered)
+        result = cli_features.remembering(result, made.remembered)
         learned = result.state.epoch > first or result.status == "max_epochs"
         if learned:
             store.save(result, target)
@@ -110,7 +111,7 @@ def fit(
     if not learned:
         warn("no epoch was finished, so nothing was saved")
     else:
-        _scores(out, result, split)
+        _scores(out, result, split, made)
         out.print(f"saved to {target}", soft_wrap=True)
     return INTERRUPTED if interrupt.pressed else int(failed)
 
@@ -161,8 +162,9 @@ def _schedule(text: str) -> tuple[tuple[int, float], ...]:
 
 
 def _check_same_ratings(earlier: FitResult, train: Ratings) -> None:
-    seen = earlier.catalogue.seen
-    same = earlier.catalogue.user_ids == train.user_ids and earlier.catalogue.item_ids == train.item_ids
+    times = times_of(earlier)
+    before = earlier.catalogue if times is None else times.catalogue
+    seen, same = before.seen, before.user_ids == train.user_ids and before.item_ids == train.item_ids
     if not (same and np.array_equal(seen.indptr, train.csr.indptr) and np.array_equal(seen.indices, train.csr.indices)):
         raise ConfigError(_OTHER_RATINGS)
 
@@ -217,20 +219,20 @@ def _rankings(out: Console, result: FitResult, split: _Sides) -> None:
     )
 
 
-def _scores(out: Console, result: FitResult, split: _Sides) -> None:
+def _scores(out: Console, result: FitResult, split: _Sides, made: cli_features.Made) -> None:
     if result.config.loss in RANKING:
         _rankings(out, result, split)
         return
     from mf_numpy.baselines import mean_and_bias_scores
 
     train = split.train
-    on_train = Holdout(train.users, train.items, train.values)
+    on_train, of_model = (Holdout(some.users, some.items, some.values) for some in (train, made.train))
     judged = on_train if split.valid is None else split.valid
     rows: list[tuple[str, Scores | None, Scores]] = [
         (name, None, scores) for name, scores in mean_and_bias_scores(train, judged).items()
     ]
-    trained = result.score(on_train)
-    rows.append(("model", trained, trained if split.valid is None else result.score(judged)))
+    trained = result.score(of_model)
+    rows.append(("model", trained, trained if made.valid is None else result.score(made.valid)))
     if split.valid is None:
         table(
             out,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from mf_numpy.cli import MODELS_GROUP, Count, Data, Model, Reader, User, flat
+from mf_numpy.cli import MODELS_GROUP, At, Count, Data, Model, Reader, User, flat
 
 _WithSeen = Annotated[bool, Parameter(negative=(), help="Recommend items that the user has rated, too.")]
 _Items = Annotated[
@@ -45,12 +45,13 @@ def add_commands(app: App) -> None:
         items: _Items = None,
         without: _Without = None,
         diversity: _Diversity = 0.0,
+        at: At = None,
     ) -> None:
         """List the items that a user would rate highest."""
         from mf_numpy import cli_model
 
         cli_model.recommend(
-            model, user, n=count, with_seen=with_seen, items=items, without=without, diversity=diversity
+            model, user, n=count, with_seen=with_seen, items=items, without=without, diversity=diversity, at=at
         )
 
     @app.command(group=MODELS_GROUP)

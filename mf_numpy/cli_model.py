@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
+from mf_numpy.cli_times import as_of, times_of
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError, choose, counted
 from mf_numpy.facts import read_lines
@@ -43,12 +44,16 @@ def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None
 
 def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
     """Score a saved model on a table of ratings."""
-    result = store.load(model)
+    whole = store.load(model)
     ratings = read(data, reader)
+    times = None if ratings.timestamps is None else times_of(whole)
+    result = as_of(whole) if times is None else whole.at(times.last)
     pairs = _pairs(result, ratings)
     out = console()
     out.print(f"{data}: {facts(ratings)}")
-    scores = result.score(pairs)
+    # Each pair at its own time, where it has one.
+    judge, judged = (result, pairs) if times is None else times.of_pairs(whole, pairs)
+    scores = judge.score(judged)
     table(
         out,
         ["pairs", "RMSE", "MAE", "count"],
@@ -80,6 +85,7 @@ def _pairs(result: FitResult, ratings: Ratings) -> Holdout:
         ids.user_ids.encode(ratings.user_ids.raw)[ratings.users],
         ids.item_ids.encode(ratings.item_ids.raw)[ratings.items],
         ratings.values,
+        ratings.timestamps,
     )
 
 
@@ -107,9 +113,9 @@ def raw_id(ids: IdMap, text: str, what: str) -> Any:
     return value
 
 
-def predict(model: str, user: str, item: str, *, clip: bool) -> None:
+def predict(model: str, user: str, item: str, *, clip: bool, at: str | None = None) -> None:
     """Print one predicted rating."""
-    result = store.load(model)
+    result = as_of(store.load(model), at)
     _check_clip(result, clip)
     ids = result.catalogue
     pair = [raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")]
@@ -122,9 +128,11 @@ def predict(model: str, user: str, item: str, *, clip: bool) -> None:
         table(out, ["grade", "probability"], [(f"{grade:g}", decimals(p)) for grade, p in chances.items()])
 
 
-def predict_pairs(model: str, pairs: str, output: str | None, *, user: str, item: str, clip: bool) -> None:
+def predict_pairs(
+    model: str, pairs: str, output: str | None, *, user: str, item: str, clip: bool, at: str | None = None
+) -> None:
     """Predict every pair of a CSV, TSV or Parquet file; write a CSV with the column ``predicted`` added."""
-    result = store.load(model)
+    result = as_of(store.load(model), at)
     _check_clip(result, clip)
     if output is not None:
         store.check_writable(output)
@@ -174,9 +182,10 @@ def recommend(
     items: list[str] | None,
     without: list[str] | None,
     diversity: float,
+    at: str | None = None,
 ) -> None:
     """Print the best items of a user."""
-    result = store.load(model)
+    result = as_of(store.load(model), at)
     ids = result.catalogue.item_ids
     chosen = {
         name: None if given is None else [raw_id(ids, item, "item") for item in given]
@@ -203,7 +212,7 @@ def ranked(out: Console, best: pd.DataFrame, column: str) -> None:
 
 def similar_items(model: str, item: str, *, n: int, measure: str) -> None:
     """Print the items most like one."""
-    result = store.load(model)
+    result = as_of(store.load(model))
     chosen: Any = choose("measure", measure, get_args(Measure))
     ranked(
         console(),
@@ -214,7 +223,7 @@ def similar_items(model: str, item: str, *, n: int, measure: str) -> None:
 
 def similar_users(model: str, user: str, *, n: int, measure: str) -> None:
     """Print the users most like one."""
-    result = store.load(model)
+    result = as_of(store.load(model))
     chosen: Any = choose("measure", measure, get_args(Measure))
     ranked(
         console(),
@@ -225,7 +234,7 @@ def similar_users(model: str, user: str, *, n: int, measure: str) -> None:
 
 def rank(model: str, data: str, *, k: list[int], threshold: float | None, gain: str, reader: Mapping[str, Any]) -> None:
     """Score a saved model's ranking of all items on a table of ratings."""
-    result = store.load(model)
+    result = as_of(store.load(model))
     chosen: Any = choose("gain", gain, get_args(Gain))
     ratings = read(data, reader)
     found = result.score_ranking(_pairs(result, ratings), k=k, threshold=threshold, gain=chosen)
@@ -262,7 +271,7 @@ def _number(value: float) -> str:
 
 def look(model: str, data: str, user: str, *, n: int, reader: Mapping[str, Any]) -> None:
     """Print a user's own ratings beside the predictions, then what to recommend."""
-    result = store.load(model)
+    result = as_of(store.load(model))
     ratings = read(data, reader)
     out = console()
     who = raw_id(ratings.user_ids, user, "user")

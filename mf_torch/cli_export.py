@@ -6,6 +6,7 @@ from typing import Any
 
 from mf_numpy import store
 from mf_numpy.cli_output import console
+from mf_numpy.cli_times import as_of
 from mf_numpy.errors import ConfigError
 from mf_torch.export import export_scorer, export_top_n
 
@@ -16,7 +17,7 @@ def export(model: str, output: str | None, *, top_n: int | None, exclude: Any) -
         raise ConfigError(f"exclude is {exclude!r} for a scorer, which ranks nothing; give --top-n, or drop it")
     target = output or ("scorer.pt2" if top_n is None else "top-n.pt2")
     store.check_writable(target)
-    result = store.load(model)
+    result = as_of(store.load(model))
     if top_n is None:
         export_scorer(result, target)
         about = "users (B,), items (B,) → ratings (B,)"
