@@ -138,7 +138,7 @@ def _problems() -> Iterator[tuple[str, Ratings, Params, Design, Config]]:
             apart = np.eye(2)[np.arange(rows) % 2] * rng.normal(size=(rows, 1))
             matrix = sp.csr_array(np.column_stack([np.eye(rows), shared, apart]))
             sides.append(Side(matrix, blocks=(rows, 3, 2)))
-        design = Design(*sides)
+        design = Design(sides[0], sides[1])
         theta = by_hand.start(ratings, design, config)
         drawn = {name: np.array(rng.normal(size=x.shape)) for name, x in theta.tensors().items()}
         yield kind, ratings, theta.with_tensors(drawn), design, config
