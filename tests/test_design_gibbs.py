@@ -38,9 +38,13 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def design(split: Split) -> Design:
+    return _design(split.train)
+
+
+def _design(train: Ratings) -> Design:
     """Of both sides, blocks whose features share rows and blocks whose features do not; two features in one block."""
     return design_of(
-        split.train, Features().id().rated().category("kind"), Features().rated().tags("tags").id(),
+        train, Features().id().rated().category("kind"), Features().rated().tags("tags").id(),
         user_info=FACTS, item_info=FACTS,
     )  # fmt: skip
 
@@ -80,10 +84,9 @@ def test_ids_alone_are_the_sampler_without_features(model: Any, split: Split) ->
 
 
 @pytest.mark.parametrize(("model", "sweeps"), [("biased", 50), ("plain", 8)])
-def test_chains_by_kernels_by_features_and_by_torch_are_one(
-    model: Any, sweeps: int, split: Split, design: Design
-) -> None:
-    config = _config(model=model, n_epochs=sweeps, burn_in=0)
+def test_chains_by_kernels_by_features_and_by_torch_are_one(model: Any, sweeps: int) -> None:
+    config, split = _config(model=model, n_epochs=sweeps, burn_in=0), random_split(_ratings(15, 12, 500), valid=0.2)
+    design = _design(split.train)
     given: dict[str, Any] = {"valid": split.valid, "design": design}
     gold = mf_numpy.fit(split.train, config, backend="loops", **given)
     for found in (mf_numpy.fit(split.train, config, **given), mf_torch.fit(split.train, config, **given)):
