@@ -52,8 +52,7 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
     out = console()
     out.print(f"{data}: {facts(ratings)}")
     # Each pair at its own time, where it has one.
-    judge, judged = (result, pairs) if times is None else times.of_pairs(whole, pairs)
-    scores = judge.score(judged)
+    scores = result.score(pairs) if times is None else times.score(whole, pairs)
     table(
         out,
         ["pairs", "RMSE", "MAE", "count"],
@@ -62,7 +61,7 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
             ("all, cold ones by mean and bias", decimals(scores.rmse_all), decimals(scores.mae_all), f"{len(pairs):,}"),
         ],
     )
-    draws = result.draws
+    draws = result.draws if times is None else None
     if draws and pairs.n_scored:
         known, level = pairs.known, 0.9
         found = intervals(draws, pairs.users[known], pairs.items[known], level)

@@ -13,7 +13,7 @@ _BLOCKS = (
     "id, rated, category:COLUMN, tags:COLUMN, bins:COLUMN:NUMBER and number:COLUMN, and for ratings with a time day, "
     "drift, time_bins:NUMBER and popularity:NUMBER, with *WEIGHT behind it"
 )
-_GROUP = Group.create_ordered("Features", help=f"With solver gd, sgd or lbfgs. Blocks are {_BLOCKS}.")
+_GROUP = Group.create_ordered("Features", help=f"With solver gd, sgd, lbfgs or gibbs. Blocks are {_BLOCKS}.")
 _Blocks = Parameter(group=_GROUP, metavar="BLOCK,…")
 _Table = Parameter(group=_GROUP, metavar="FILE")
 _Ids = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)]

@@ -225,7 +225,7 @@ def test_blocks_are_those_of_the_builder_and_hold_every_feature() -> None:
         Side(sp.csr_array(np.eye(4)), blocks=(3, 2))
 
 
-def test_users_at_a_time_are_drawn_and_predicted_at_any() -> None:
+def test_users_at_a_time_are_drawn_and_predicted_at_any(tmp_path: Path) -> None:
     ratings = replace(_ratings(), timestamps=np.arange(900) // 60 * 86_400)
     split = random_split(ratings, valid=0.2, seed=1)
     made = timed(split.train, Features().id().rated().day(), valid=split.valid)
@@ -246,6 +246,9 @@ def test_users_at_a_time_are_drawn_and_predicted_at_any() -> None:
     expected = made.predict(found, *raw, [86_400] * 5).values
     np.testing.assert_allclose(day.predict(*raw).values, expected)
     np.testing.assert_allclose(day.interval(*raw).mean, expected)
+    found.save(tmp_path / "chain.safetensors")
+    back = store.load(tmp_path / "chain.safetensors").at(86_400)
+    np.testing.assert_array_equal(back.interval(*raw).low, day.interval(*raw).low)
 
 
 def test_features_that_made_the_ratings_are_found() -> None:
