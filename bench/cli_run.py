@@ -22,6 +22,7 @@ SUITES = {
     "accuracy": "the same of ours alone",
     "scaling": "time and memory against the ratings, K and threads (scaling)",
     "newcomers": "users and items that training has not seen, folded in with few ratings (newcomers)",
+    "clicks": "how well clicks are ranked, by our losses of choices and by implicit (clicks)",
 }
 
 app = App(version_flags=[])
@@ -65,10 +66,12 @@ def run(
         from bench.speed import CONTESTS
 
         return cli_measure.speed(data=data or "planted-anime", only=only or ",".join(CONTESTS), resume=resume, out=out)
-    if only and suite in ("gpu", "newcomers"):
+    if only and suite in ("gpu", "newcomers", "clicks"):
         raise ConfigError(f"only is {only!r}, but {suite} has no parts to choose from; leave it out")
     if suite == "newcomers":
         return cli_measure.newcomers(data=data or "ml-100k", resume=resume, out=out)
+    if suite == "clicks":
+        return cli_measure.clicks(data=data or "ml-100k", resume=resume, out=out)
     if data:
         raise ConfigError(f"data is {data!r}, but {suite} draws its own; leave it out")
     if suite == "scaling":

@@ -34,6 +34,7 @@ COMMANDS = {
     "mf-defaults": "defaults",
     "mf-accuracy": "run --suite peers",
     "mf-newcomers": "newcomers",
+    "mf-clicks": "clicks",
 }
 """What measures a result of each schema, after ``python -m bench``."""
 

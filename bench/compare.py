@@ -38,7 +38,7 @@ def compare(a: Path, b: Path, *, slower: float | None = None, rmse: float | None
         force: compare times whatever differs.
 
     Returns:
-        {schema, schema_version, of (the schema compared), data (A's name of it, or null),
+        {schema, schema_version, of (the schema compared), data (A's name of it, or null), error (what ``rmse`` is of),
         a, b {file, created, commit, dirty}, same_code, differences {machine, data, configuration}, notes,
         forced, times_compared, rmse_compared,
         times [{case, a_ms, b_ms, ratio, low, high, verdict, why}], mean {n, ratio, low, high, verdict} or null,
@@ -58,6 +58,7 @@ def compare(a: Path, b: Path, *, slower: float | None = None, rmse: float | None
         "schema_version": VERSION,
         "of": of,
         "data": _name(one, kind),
+        "error": kind.error,
         "a": _about(a, one),
         "b": _about(b, two),
         "same_code": one["code"] == two["code"],
@@ -250,7 +251,8 @@ def _scores(out: Json, matched: list[tuple[Case, Case]], allowed: float | None) 
         out["rmse"].append(row)
         if allowed is not None and surely > allowed:
             out["failures"].append(
-                f"{a.key} has an RMSE of {means[1]:.4f}, {row['difference']:.4f} above A's; allowed is {allowed:g}"
+                f"{a.key} has an {out['error']} of {means[1]:.4f}, {row['difference']:.4f} above A's; "
+                f"allowed is {allowed:g}"
             )
 
 
@@ -262,8 +264,8 @@ def _unjudged(out: Json, matched: list[tuple[Case, Case]]) -> str | None:
         reason = "no case has a ratio" if out["times_compared"] else "times are not compared; --force compares them"
         return f"whether B is slower cannot be said: {reason}"
     if out["thresholds"]["rmse"] is not None and not out["rmse"]:
-        reason = "no case has an RMSE in both" if out["rmse_compared"] else "the data differ"
-        return f"whether the RMSE rose cannot be said: {reason}"
+        reason = f"no case has an {out['error']} in both" if out["rmse_compared"] else "the data differ"
+        return f"whether the {out['error']} rose cannot be said: {reason}"
     return None
 
 

@@ -26,7 +26,7 @@ def text(outcome: Json) -> list[str]:
         out += _timed(outcome["times"])
         ends = [line for end in _ends(outcome) for line in textwrap.wrap(end, WIDTH)]
         out += ["", *ends] if ends else []
-    out += _scored(outcome["rmse"])
+    out += _scored(outcome)
     for name in "ab":
         out += _alone(outcome, name)
     out += [""] if outcome["failures"] or outcome["unjudged"] else []
@@ -59,7 +59,7 @@ def _banner(outcome: Json) -> Iterator[str]:
         yield from (f"DIFFERENT {name.upper()}: {'; '.join(parts)}." for name, parts in found.items())
         yield "Their times are compared all the same, as --force asks." if outcome["forced"] else HIDDEN
         if not outcome["rmse_compared"]:
-            yield "Nor is an RMSE compared: it is another on other data."
+            yield f"Nor is an {outcome['error']} compared: it is another on other data."
 
 
 def _timed(rows: list[Json]) -> Iterator[str]:
@@ -105,11 +105,11 @@ def _ends(outcome: Json) -> Iterator[str]:
         yield f"{counted(len(over) - len(named), 'case')} over {slower:g}, but not beyond doubt among so many."
 
 
-def _scored(rows: list[Json]) -> Iterator[str]:
-    if rows:
+def _scored(outcome: Json) -> Iterator[str]:
+    if outcome["rmse"]:
         yield ""
-        yield f"{'RMSE':{NAME + 2}}{'A':>9}{'B':>9}{'B - A':>10}"
-    for row in rows:
+        yield f"{outcome['error']:{NAME + 2}}{'A':>9}{'B':>9}{'B - A':>10}"
+    for row in outcome["rmse"]:
         name = f"  {row['case']}"
         if len(name) > NAME + 2:
             yield name
@@ -141,7 +141,7 @@ def markdown(outcome: Json) -> list[str]:
             here = [row for row in outcome["times"] if row["verdict"] == verdict]
             out += _table(here, verdict) if here else []
     if outcome["rmse"]:
-        out += ["", "| RMSE | A | B | B − A | 95 % |", "| --- | ---: | ---: | ---: | ---: |"]
+        out += ["", f"| {outcome['error']} | A | B | B − A | 95 % |", "| --- | ---: | ---: | ---: | ---: |"]
         for row in outcome["rmse"]:
             interval = "" if row["low"] is None else f"{row['low']:+.5f} to {row['high']:+.5f}"
             cells = row["case"], f"{row['a']:.4f}", f"{row['b']:.4f}", f"{row['difference']:+.5f}", interval

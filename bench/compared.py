@@ -21,7 +21,7 @@ class Case:
     Attributes:
         key: its name, by which it is matched.
         rounds: samples in ms, those of a process together.
-        rmses: one for each seed.
+        rmses: one for each seed; of what is ranked another error, which `Schema.error` names.
         about: its configuration; what one of two files does not say is no difference.
         trouble: why it did not run to its end, or None.
     """
@@ -47,11 +47,13 @@ class Schema:
         version: the one that is read here.
         cases: what makes cases of a result.
         data: the key of what was trained on, by name and sizes; empty where the cases' names have it.
+        error: what the cases' errors are called.
     """
 
     version: int
     cases: Callable[[Json], Iterator[Case]]
     data: str = "problem"
+    error: str = "RMSE"
 
 
 def rounds_of(samples: Any) -> Rounds:
@@ -175,6 +177,17 @@ def _newcomers(result: Json) -> Iterator[Case]:
         yield Case(f"{row['side']}s, {row['system']}, {given}", rmses=_rmse(row["rmse"]), about=about)
 
 
+def _clicks(result: Json) -> Iterator[Case]:
+    for row in result["rows"]:
+        best = row["tuned"] or {}
+        about = {"settings": best.get("settings"), "epochs": best.get("epochs")}
+        # Popularity is counted, not trained.
+        rounds = tuple((1e3 * split["seconds"],) for split in row["splits"] if split["seconds"])
+        lost = tuple(1 - split["ndcg@10"] for split in row["splits"])
+        trouble = None if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+        yield Case(row["system"], rounds, lost, about, trouble)
+
+
 SCHEMAS = {
     "mf-bench": Schema(1, _suite, "data"),
     "mf-speed": Schema(1, _speed),
@@ -189,4 +202,5 @@ SCHEMAS = {
     "mf-defaults": Schema(1, _defaults, "problems"),
     "mf-accuracy": Schema(1, _accuracy, "protocol"),
     "mf-newcomers": Schema(1, _newcomers),
+    "mf-clicks": Schema(1, _clicks, error="NDCG@10 loss"),
 }

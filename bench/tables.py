@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import (
     accuracy_tables,
+    click_tables,
     committed,
     default_tables,
     kernel_tables,
@@ -231,6 +232,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "links": link_tables.sent,
     "carried": link_tables.carried,
     "newcomers": newcomer_tables.newcomers,
+    "clicks": click_tables.clicks,
 }
 MEASURED_IN: Mapping[str, str] = {
     "accuracies": "accuracy-*.json",
@@ -247,6 +249,7 @@ MEASURED_IN: Mapping[str, str] = {
     "cuda": "cuda*.json",
     "links": "links.json",
     "newcomers": "newcomers-*.json",
+    "clicks": "clicks-*.json",
 }
 """Which committed results a table is made of; one that is not here is of the rungs, or of no measurement."""
 

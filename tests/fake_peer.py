@@ -61,6 +61,11 @@ class Fake(Library):
             out[:2] = np.nan
         return out[1:] if how == "short" else out
 
+    def rows(self) -> tuple[Array, Array]:
+        order = self.order
+        items = self.predict(np.zeros(order.n_items, np.int64), np.arange(order.n_items))
+        return np.ones((order.n_users, 1)), items[:, None]
+
     def threads(self) -> int:
         return int(self.asked["set"])
 

@@ -31,7 +31,7 @@ SPEED = "speed-ml-1m.json"
 MODULES = {
     "mf-bench": "result", "mf-speed": "speed", "mf-paths": "paths", "mf-race": "race", "mf-scaling": "scaling",
     "mf-roofline": "kernels", "mf-rungs": "rungs", "mf-sweep": "sweep", "mf-links": "links", "mf-cuda": "cuda",
-    "mf-defaults": "defaults", "mf-accuracy": "accuracy", "mf-newcomers": "newcomers",
+    "mf-defaults": "defaults", "mf-accuracy": "accuracy", "mf-newcomers": "newcomers", "mf-clicks": "clicks",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from bench.peers import (
     adapter_surprise,
 )
 from bench.peers.adapter import Order, RefusedError
+from bench.peers.adapter_implicit import Implicit
 from bench.peers.adapter_post import Post
 from bench.peers.adapter_torch_loop import TorchLoop
 from tests.fake_peer import Fake
@@ -129,12 +130,19 @@ def test_the_torch_loop_learns() -> None:
             {"optimizer": "adamw"},
             "optimizer is 'adamw', but must be one of sgd, adam",
         ),
+        (Implicit, {"method": "lmf"}, "method is 'lmf', but must be one of als, bpr"),
+        (Implicit, {"method": "bpr", "alpha": 2.0}, "extra has alpha, but this adapter knows method"),
         (Post, {"step": 1}, "extra has step, but this adapter knows momentum, steps"),
     ],
 )
 def test_an_adapter_refuses_what_it_does_not_know(make: Any, extra: Json, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         make(order(**extra))
+
+
+def test_bpr_of_implicit_wants_a_learning_rate() -> None:
+    with pytest.raises(RefusedError, match="lr is 0, but bpr needs one above 0"):
+        Implicit(order(lr=0.0, method="bpr"))
 
 
 def test_without_java_spark_did_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

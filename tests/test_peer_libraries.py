@@ -8,13 +8,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import machine, suite
+from bench.click_data import drawn as drawn_clicks
+from bench.click_systems import products
 from bench.peers import adapter, install, registry, run
 from bench.peers.registry import Peer
-from bench.peers.run import Settings, fit_peer, time_peer
-from mf_numpy import datasets
+from bench.peers.run import Settings, fit_peer, rank_peer, time_peer
+from mf_numpy import Config, datasets, random_split
+from mf_numpy.batch import full_batch
+from mf_numpy.gradients import gradient
+from mf_numpy.model import Params
+from mf_numpy.ranking import score_ranking
 
 
 def installed(name: str) -> Peer:
@@ -224,3 +231,39 @@ def test_spark_learns_and_counts_what_java_does(drawn: suite.Data) -> None:
     assert drawn.noise_floor < out["points"][0]["rmse"] < 0.9 * out["baselines"]["mean"]
     # Python itself only waits, and Java holds what it works on.
     assert out["threads"]["busy"] > 0.1 and out["peak_bytes"] > 300 * 2**20
+
+
+@pytest.mark.parametrize("use_cg", [False, True])
+def test_all_pairs_are_the_function_of_implicits_als(use_cg: bool) -> None:
+    """Its items, moved last, have no slope in Eq. 47 where α is alpha - 1 and Nλ its λ."""
+    installed("implicit")
+    train = drawn_clicks(80, 50, 900).ratings
+    asked = Settings(n_factors=3, reg=4.0, seed=0, extra={"alpha": 6.0, "use_cg": use_cg})
+    out = rank_peer("implicit", train, asked, epochs=(60,))
+    assert (out["status"], out["reason"]) == ("ok", None)
+    params = Params(*out["points"][0]["rows"])
+
+    def slopes(alpha: float, ridge: float) -> float:
+        same = Config(
+            model="plain", loss="all_pairs", penalty="total", solver="als", n_factors=3, loss_scale=alpha - 1,
+            reg=ridge / len(train), dtype="float64",
+        )  # fmt: skip
+        found = gradient(params, full_batch(train, same), same).gradient["Q"]
+        return float(abs(found).max() * len(train))
+
+    assert slopes(6.0, 4.0) < 0.01 < 0.1 < min(slopes(5.0, 4.0), slopes(6.0, 2.0))
+
+
+def test_bpr_of_implicit_ranks_better_than_popularity() -> None:
+    installed("implicit")
+    split = random_split(drawn_clicks(150, 100, 4000).ratings, seed=0)
+    train = split.train
+    asked = Settings(n_factors=8, lr=0.05, reg=0.01, seed=0, extra={"method": "bpr"})
+    out = rank_peer("implicit", train, asked, epochs=(2, 150))
+    counts = train.item_counts.astype(float)
+    rows = [(np.ones((train.n_users, 1)), counts[:, None]), *(point["rows"] for point in out["points"])]
+    popular, begun, learnt = (
+        score_ranking(products(*pair), split.valid, train.csr, train.n_items, threshold=1.0).mean("ndcg@10")
+        for pair in rows
+    )
+    assert learnt > 1.1 * max(popular, begun)

@@ -20,7 +20,7 @@ pytest.importorskip("cyclopts")
 from bench import cli, machine
 from bench.peers import adapter, install, registry, run
 from bench.peers.registry import Peer
-from bench.peers.run import Settings, fit_peer, time_peer
+from bench.peers.run import Settings, fit_peer, rank_peer, time_peer
 from mf_numpy import Holdout, Split, datasets
 from mf_numpy.errors import ConfigError
 from mf_numpy.metrics import rmse
@@ -310,6 +310,47 @@ def test_a_library_that_ranks_must_tell_rated_from_random_pairs(small: Split, in
     assert idle["status"] == "failed"
     assert "idle work" in idle["reason"]
     assert fit_peer(FAKE, small.train, small.valid, fake(ranks=True), into=into)["status"] == "failed"
+
+
+@pytest.mark.parametrize("steps", [True, False])
+def test_a_library_that_ranks_hands_over_its_rows_and_scores_nothing(small: Split, into: Path, steps: bool) -> None:
+    ranks = replace(FAKE, data="confidence")
+    out = rank_peer(ranks, small.train, fake(ranks=True, steps=steps), epochs=(9, 3), into=into)
+    assert (out["status"], out["reason"], out["version"]) == ("ok", None, np.__version__)
+    train = small.train
+    values = train.values.astype(np.float32)
+    mean = float(values.mean(dtype=np.float64))
+    means = np.bincount(train.items, values - mean, train.n_items) / np.bincount(train.items, minlength=train.n_items)
+    assert [point["epochs"] for point in out["points"]] == [3, 9] and "rmse" not in out["points"][0]
+    for point in out["points"]:
+        p, q = point["rows"]
+        share = point["epochs"] / (point["epochs"] + 1)
+        assert p.shape == (train.n_users, 1)
+        np.testing.assert_allclose((p @ q.T)[0], mean + means * share, rtol=1e-9)
+    (only,) = rank_peer(ranks, small.train, fake(ranks=True), into=into)["points"]
+    assert only["epochs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("nan", r"after 4 epochs: \d+ rows of finite numbers were asked for, but \(\d+, 1\) came, 2 not finite"),
+        ("short", r"after 4 epochs: (\d+) rows of finite numbers were asked for, but \((?!\1)\d+, 1\) came"),
+        ("raises", "RuntimeError: the fake is out of order"),
+    ],
+)
+def test_rows_that_cannot_be_ranked_by_have_a_reason(small: Split, into: Path, how: str, reason: str) -> None:
+    out = rank_peer(replace(FAKE, data="confidence"), small.train, fake(how, ranks=True), into=into)
+    assert out["status"] == "failed" and re.match(reason, out["reason"])
+
+
+def test_who_predicts_ratings_hands_over_no_rows(small: Split, into: Path) -> None:
+    with pytest.raises(ConfigError, match="fake predicts ratings and hands over no rows; use fit_peer"):
+        rank_peer(FAKE, small.train, fake(ranks=True), into=into)
+    with pytest.raises(ConfigError, match="epochs has 0"):
+        rank_peer("implicit", small.train, Settings(), epochs=(0,), into=into)
+    out = rank_peer(replace(FAKE, data="confidence"), small.train, fake(), into=into)
+    assert (out["status"], out["reason"]) == ("failed", "fake predicts ratings; it hands over no rows")
 
 
 def test_other_threads_than_asked_for_are_noted(small: Split, into: Path) -> None:

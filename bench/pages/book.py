@@ -10,6 +10,7 @@ from typing import Any
 from bench import accuracy_page, report, section
 from bench.compared import SCHEMAS
 from bench.pages import (
+    clicks,
     cuda,
     defaults,
     instructions,
@@ -50,6 +51,7 @@ KINDS: Mapping[str, Callable[[Json], Section]] = {
     "mf-defaults": defaults.part,
     "mf-rungs": rungs.part,
     "mf-newcomers": newcomers.part,
+    "mf-clicks": clicks.part,
 }
 """What makes a section of a result, by its schema."""
 

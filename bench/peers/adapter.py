@@ -1,9 +1,9 @@
 """What every adapter shares; run by a peer's own Python, with NumPy, the standard library and `bench.energy`.
 
-``python -m bench.peers.adapter_NAME ORDER.json OUT.json``. ORDER.json holds ``mode`` (``time`` or ``fit``), ``data``
-(an npz beside it), ``n_factors``, ``threads``, ``n_epochs``, ``lr``, ``reg``, ``seed`` (or null), ``extra`` (those of
-one library), ``samples`` for ``time`` and ``epochs`` for ``fit``. The npz has users, items (N,) int32, values (N,)
-float32, test_users, test_items (M,) int32 and shape (2,): m, n.
+``python -m bench.peers.adapter_NAME ORDER.json OUT.json``. ORDER.json holds ``mode`` (``time``, ``fit`` or ``rank``),
+``data`` (an npz beside it), ``n_factors``, ``threads``, ``n_epochs``, ``lr``, ``reg``, ``seed`` (or null), ``extra``
+(those of one library), ``samples`` for ``time`` and ``epochs`` for ``fit`` and ``rank``. The npz has users, items (N,)
+int32, values (N,) float32, test_users, test_items (M,) int32 and shape (2,): m, n.
 
 OUT.json receives ``status`` (``ok``, ``failed`` or ``not run``) and ``reason``, ``peer``, ``version``, ``packages``,
 ``precision``, ``epochs_by`` (how an epoch's seconds are had), ``prepare_s``, ``peak_bytes`` (the most memory of the
@@ -13,6 +13,8 @@ process, or null), ``threads`` {asked, set, busy} and
           ``scores`` {rated, random}: its mean score of some rated and of some random pairs
     fit   ``points`` [{epochs, seconds, joules, predictions}]: seconds of training up to there, the machine's energy
           meanwhile (null where it does not count any), and the name of an (M,) npy
+    rank  the same of a library that ranks, with ``rows`` in place of the predictions: the name of an (m + n, F) npy of
+          users, then items, whose products are the scores of all pairs
 
 ``busy`` is processor seconds by wall seconds while it trained: the threads that really worked, whatever was asked for.
 An adapter scores nothing.
@@ -129,6 +131,10 @@ class Library:
         """Predicted ratings, or scores where it `ranks`, (M,) of pairs (M,), by what was trained so far."""
         raise NotImplementedError
 
+    def rows(self) -> tuple[Array, Array]:
+        """Where it `ranks`: users (m, F) and items (n, F) whose products are all scores, by what was trained so far."""
+        raise NotImplementedError
+
     def threads(self) -> int:
         """Threads that the library was set to."""
         return self.order.threads
@@ -206,14 +212,20 @@ def seconds_per_epoch(library: Library, samples: int, n_epochs: int) -> Json:
 
 
 def curve(library: Library, epochs: list[int], save: Callable[[int, Array], str]) -> Json:
-    """Predictions at some numbers of epochs, from one fit that pauses there, or from a fit for each of them."""
+    """Predictions at some numbers of epochs, from one fit that pauses there, or from a fit for each of them.
+
+    Of a library that ranks, rows.
+    """
     points: list[Json] = []
     watch = Watch(library.cpu)
     pairs = library.order.test_users, library.order.test_items
 
     def keep(epoch: int) -> None:
         spent = {"seconds": watch.wall, "joules": watch.joules}
-        points.append({"epochs": epoch, **spent, "predictions": save(epoch, library.predict(*pairs))})
+        if library.ranks:
+            points.append({"epochs": epoch, **spent, "rows": save(epoch, np.concatenate(library.rows()))})
+        else:
+            points.append({"epochs": epoch, **spent, "predictions": save(epoch, library.predict(*pairs))})
 
     if library.epochs_by == DIFFERENCE:
         for n in epochs:
@@ -285,9 +297,9 @@ def carry_out(make: Callable[[Order], Library], order: Order, target: Path) -> J
 def _carried_out(library: Library, target: Path, prepare_s: float) -> Json:
     order, out = library.order, Json(prepare_s=prepare_s)
 
-    def save(epoch: int, predictions: Array) -> str:
+    def save(epoch: int, made: Array) -> str:
         name = f"{target.stem}-{epoch}.npy"
-        np.save(target.with_name(name), np.asarray(predictions, np.float64))
+        np.save(target.with_name(name), np.asarray(made, np.float64))
         return name
 
     settings = order.settings
@@ -295,8 +307,9 @@ def _carried_out(library: Library, target: Path, prepare_s: float) -> Json:
         out |= seconds_per_epoch(library, settings["samples"], settings["n_epochs"])
         if library.ranks:
             out["scores"] = mean_scores(library)
-    elif library.ranks:
-        raise RefusedError(f"{library.name} ranks items; it predicts no ratings")
+    elif library.ranks != (settings["mode"] == "rank"):
+        does = "ranks items; it predicts no ratings" if library.ranks else "predicts ratings; it hands over no rows"
+        raise RefusedError(f"{library.name} {does}")
     else:
         out |= curve(library, settings["epochs"], save)
     return out | {

@@ -51,7 +51,10 @@ class Buffalo(Library):
         model.train()
 
     def predict(self, users: Array, items: Array) -> Array:
-        return dots(self.model.P, self.model.Q, users, items)
+        return dots(*self.rows(), users, items)
+
+    def rows(self) -> tuple[Array, Array]:
+        return self.model.P, self.model.Q
 
 
 def _told(base: Any, each: Each) -> Any:

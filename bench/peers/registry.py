@@ -35,7 +35,7 @@ class Peer:
         variables: environment of ``pip install``, such as compiler flags.
         licence: an SPDX expression.
         method: the model and how it is fitted.
-        data: ``ratings``, which it predicts, or ``confidence``: it ranks, and only its iterations are timed.
+        data: ``ratings``, which it predicts, or ``confidence``: it ranks, so that it is timed, or its lists are scored.
         seeding: what a seed does: it is ``honoured``, it forces ``one thread``, or there is ``none``.
         start: settings to begin with (``lr``, ``reg`` and the adapter's own), used where a caller gives none.
         remarks: what must be known before its numbers are believed.
@@ -160,11 +160,14 @@ _ALL = (
         distribution="implicit",
         module="implicit",
         licence="MIT",
-        method="P·Q of implicit data by ALS, with conjugate gradients or Cholesky",
+        method="P·Q of implicit data by ALS, with conjugate gradients or Cholesky, or c + P·Q by BPR",
         data="confidence",
         start={"reg": 0.01},
         remarks=(
             "the ratings are its confidences: equal K and non-zeros, another objective; no RMSE",
+            "its alpha is 1 + α of Eq. 45, and its λ is Nλ of Eq. 47",
+            "of BPR (extra method) an epoch draws as many pairs as there are ratings, whose size it ignores; threads "
+            "share rows without locks, so that a seed alone does not repeat a fit",
             "each of its threads calls BLAS, which the adapter sets to one thread as the library asks",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Timing a peer, or having it predict, in a fresh process of its own environment; its predictions are scored here.
+"""Timing a peer, or having it predict or rank, in a fresh process of its own environment; what it says is scored here.
 
 >>> time_peer("libmf", train, Settings(n_factors=16, threads=2))["timing"]["ratings_per_s"]  # doctest: +SKIP
 >>> fit_peer("libmf", train, valid, Settings(n_factors=16), epochs=(5, 10, 20))["points"]    # doctest: +SKIP
@@ -154,10 +154,7 @@ def fit_peer(
     peer = registry.find(name) if isinstance(name, str) else name
     if peer.data != "ratings":
         raise ConfigError(f"{peer.name} ranks items and predicts no ratings, so it has no RMSE; time it instead")
-    wanted = sorted(set(epochs or (settings.n_epochs,)))
-    if wanted[0] < 1:
-        raise ConfigError(f"epochs has {wanted[0]}, but a fit has 1 or more")
-    order = {"mode": "fit", "epochs": wanted}
+    order = {"mode": "fit", "epochs": _wanted(epochs, settings)}
     with _carried_out(peer, train, valid, settings, order, into, limit) as (out, folder):
         if out["status"] != "ok":
             return out
@@ -174,6 +171,52 @@ def fit_peer(
         out |= {"points": points, "baselines": mean, "n_scored": valid.n_scored, "n_cold": valid.n_cold}
         reason = insane(points, mean["mean"])
         return out | ({"status": "failed", "reason": reason} if reason else {})
+
+
+def rank_peer(
+    name: str | Peer,
+    train: Ratings,
+    settings: Settings,
+    *,
+    epochs: Sequence[int] | None = None,
+    into: Path | None = None,
+    limit: float = LIMIT,
+) -> Json:
+    """Train a peer that ranks, and have it hand over its rows at one or several numbers of epochs.
+
+    Returns:
+        As `fit_peer`, but ``points`` [{epochs, seconds, joules, rows}]: users (m, F) and items (n, F), whose products
+        are the scores of all pairs; and no baselines.
+
+    Raises:
+        ConfigError: an unknown peer, one that predicts ratings, or a number of epochs below 1.
+    """
+    peer = registry.find(name) if isinstance(name, str) else name
+    if peer.data == "ratings":
+        raise ConfigError(f"{peer.name} predicts ratings and hands over no rows; use fit_peer")
+    order = {"mode": "rank", "epochs": _wanted(epochs, settings)}
+    nothing = Holdout(np.zeros(0), np.zeros(0), np.zeros(0))
+    with _carried_out(peer, train, nothing, settings, order, into, limit) as (out, folder):
+        if out["status"] != "ok":
+            return out
+        for point in out["points"]:
+            both = np.load(folder / point["rows"])
+            point["rows"] = both[: train.n_users], both[train.n_users :]
+            if len(both) != train.n_users + train.n_items or not np.isfinite(both).all():
+                reason = (
+                    f"after {counted(point['epochs'], 'epoch')}: {train.n_users + train.n_items} rows of finite "
+                    f"numbers were asked for, but {both.shape} came, {int((~np.isfinite(both)).sum())} not finite"
+                )
+                return _without_result(peer, settings, "failed", reason)
+        return out
+
+
+def _wanted(epochs: Sequence[int] | None, settings: Settings) -> list[int]:
+    """Numbers of epochs in order, by default that of the settings."""
+    wanted = sorted(set(epochs or (settings.n_epochs,)))
+    if wanted[0] < 1:
+        raise ConfigError(f"epochs has {wanted[0]}, but a fit has 1 or more")
+    return wanted
 
 
 def scored(predicted: Array, train: Ratings, valid: Holdout, clip: tuple[float, float] | None) -> Json:
