@@ -15,7 +15,7 @@ pytest.importorskip("cyclopts")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from bench import cli, click_data, click_systems, clicks, committed, compare, result, tables
+from bench import cli, click_data, click_systems, clicks, committed, compare, result, tables, worker
 from bench.click_data import clicks_of
 from bench.click_systems import ALS, ALS_CG, BPR, SYSTEMS, Ranker
 from bench.clicks import BY, MEANS, Step
@@ -373,6 +373,21 @@ def test_a_fit_that_diverges_is_no_point() -> None:
     split = random_split(DATA.ratings, seed=0)
     out, points = click_systems.fitted(wild, {"lr": 1e200, "n_factors": 3}, split.train, (2,), threads=1)
     assert out["status"] == "failed" and out["reason"].startswith("diverged: ") and not points
+
+
+def test_a_fit_that_ctrl_c_cut_short_is_no_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit hears of it first, and returns what it has learned."""
+    seen, export = list[int](), worker.Recorder.export
+
+    def interrupted(self: worker.Recorder, state: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return export(self, state)
+
+    monkeypatch.setattr(worker.Recorder, "export", interrupted)
+    found = clicks.measure(DATA, path=tmp_path / "run.json", splits=1, systems=(FEW[1],))
+    assert not found["complete"] and not found["cases"] and len(seen) == 3
 
 
 def test_clicks_of_real_ratings(data_dir: Path) -> None:
