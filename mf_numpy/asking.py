@@ -1,4 +1,4 @@
-"""Eq. 52 and 53: which items to ask a newcomer about first: those whose ratings leave the least open.
+"""Eq. 58 and 59: which items to ask a newcomer about first: those whose ratings leave the least open.
 
 Symbols: C (D, D) and σ² as in `mf_numpy.prior`; q̃ (n, D) the items' rows; w (n,) their shares of the training ratings.
 How much a rating settles does not depend on what it will be, so that the whole list can be made before any answer.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def falls(covariance: Array, others: Array, weights: Array, variance: float) -> Array:
-    """By how much the mean variance of her predictions falls with a rating of each item, (n,) (Eq. 52).
+    """By how much the mean variance of her predictions falls with a rating of each item, (n,) (Eq. 58).
 
     Args:
         covariance: C (D, D), of her row as it is known now.
@@ -34,14 +34,14 @@ def falls(covariance: Array, others: Array, weights: Array, variance: float) -> 
     moved = others @ covariance
     spread = (moved * others).sum(axis=1)
     gram = (others.T * weights) @ others
-    out: Array = ((moved @ gram) * moved).sum(axis=1) / (variance + spread)  # Eq. 52
+    out: Array = ((moved @ gram) * moved).sum(axis=1) / (variance + spread)  # Eq. 58
     return out
 
 
 def settled(covariance: Array, other: Array, variance: float) -> Array:
-    """C after a rating of one more item, with q̃ = `other` (D,) (Eq. 53)."""
+    """C after a rating of one more item, with q̃ = `other` (D,) (Eq. 59)."""
     moved = covariance @ other
-    out: Array = covariance - np.outer(moved, moved) / (variance + other @ moved)  # Eq. 53
+    out: Array = covariance - np.outer(moved, moved) / (variance + other @ moved)  # Eq. 59
     return out
 
 
@@ -58,7 +58,7 @@ def suggest(
     """The `n` items to ask a new user about, or users to ask about a new item, one after the other.
 
     Each is the one whose rating lets the mean variance of her predictions, over what training ratings are of, fall
-    most (Eq. 52), those before it answered.
+    most (Eq. 58), those before it answered.
 
     Args:
         rated: raw ids of what she has rated already.

@@ -1,4 +1,4 @@
-"""Wrong lines of Hamiltonian steps (Eq. 66 to 69), for `mf_numpy.catalogue`."""
+"""Wrong lines of Hamiltonian steps (Eq. 72 to 75), for `mf_numpy.catalogue`."""
 
 from __future__ import annotations
 

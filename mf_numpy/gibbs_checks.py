@@ -1,4 +1,4 @@
-"""What draws from a posterior must satisfy (Eq. 54 to 61): named checks beside `properties`.
+"""What draws from a posterior must satisfy (Eq. 60 to 67): named checks beside `properties`.
 
 Some of them are statistical tests. Under the right sampler each of their numbers is uniform on [0, 1], independently
 from run to run, so that the largest distance between their distribution function and the diagonal exceeds ε in n runs
@@ -88,7 +88,7 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
 
 
 def prior_by_covariances(theta: Array, units: Array, given: gibbs.SideNoise) -> tuple[Array, Array]:
-    """m and Λ⁻¹ of rows (Eq. 58, 59), by covariances; `units` is V's diagonal."""
+    """m and Λ⁻¹ of rows (Eq. 64, 65), by covariances; `units` is V's diagonal."""
     count, mean, spread = len(theta), theta.mean(axis=0), np.diag(units)
     for row in theta:
         spread = spread + np.outer(row - mean, row - mean)
@@ -118,7 +118,7 @@ def resumed_chain(ways: Ways) -> list[Check]:
 
 
 def standard_draws(ways: Ways) -> list[Check]:
-    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 57, 59, 60)."""
+    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 63, 65, 66)."""
     worst, runs = Worst(1.0), 300
     config = Config(solver="gibbs", n_factors=2)
     drawn = [gibbs.noise_of(epoch, (3, 4), 10, config) for epoch in range(1, runs + 1)]
@@ -215,7 +215,7 @@ def ranks_of_the_truth(ways: Ways) -> list[Check]:
 
 
 def mean_of_predictions(ways: Ways) -> list[Check]:
-    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 61)."""
+    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 67)."""
     worst = Worst(1e-12)
     for label, _, params, _ in _problems():
         rng = np.random.default_rng(5)
@@ -231,7 +231,7 @@ def mean_of_predictions(ways: Ways) -> list[Check]:
 
 
 def score_of_a_chain(ways: Ways) -> list[Check]:
-    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 61)."""
+    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 67)."""
     from mf_numpy.train import fit
 
     worst = Worst(1e-9)
@@ -261,7 +261,7 @@ def uniform(worst: Worst, seen: dict[str, Any], way: str = "gibbs") -> None:
 
 
 def side_of(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
-    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 54)."""
+    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 60)."""
     # Of D rows XᵀX is Wishart by definition, and X⁻¹ makes what has its inverse for a covariance.
     root = rng.normal(size=(2, 2)) / np.sqrt([SCALE, SCALE**2])
     z = rng.normal(size=(count + 1, 2))
@@ -276,7 +276,7 @@ def _size(rows: Array, precision: Array) -> float:
 
 
 def _truth(rng: np.random.Generator, m: int, n: int) -> tuple[Params, float]:
-    """Parameters and α, drawn from the prior (Eq. 54)."""
+    """Parameters and α, drawn from the prior (Eq. 60)."""
     users, items = side_of(rng, m)[2], side_of(rng, n)[2]
     alpha = rng.standard_gamma(gibbs.SHAPE) / (gibbs.SHAPE * SCALE**2)
     return Params(users[:, :1], items[:, :1], users[:, 1].copy(), items[:, 1].copy(), mu=2.0), float(alpha)

@@ -1,5 +1,5 @@
 """The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, and
-of grades Eq. 70 to 74, a number at a time.
+of grades Eq. 51 to 55, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -71,12 +71,12 @@ def points_of(cuts: Cuts) -> list[float]:
     t = [cuts.unit * float(x) for x in cuts.t]
     points = t[:1]
     for k in range(1, len(t)):
-        points.append(points[k - 1] + math.exp(t[k]))  # Eq. 74
+        points.append(points[k - 1] + math.exp(t[k]))  # Eq. 55
     return points
 
 
 def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, float, list[float]]:
-    """ℓ (Eq. 71), E (Eq. 72), the error E[r] - r (Eq. 70) and ∂ℓ/∂t (Eq. 73, 74) of one rating.
+    """ℓ (Eq. 52), E (Eq. 53), the error E[r] - r (Eq. 51) and ∂ℓ/∂t (Eq. 54, 55) of one rating.
 
     A cut point gets F(1 - F) over the grade's probability, whose logarithm is -ℓ.
     """
@@ -85,21 +85,21 @@ def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, floa
     upper = points[g] - score if g < len(points) else math.inf
     lower = points[g - 1] - score if g > 0 else -math.inf
     width = math.inf if g in (0, len(points)) else points[g] - points[g - 1]
-    loss = behind(-upper)[0] + behind(lower)[0] - math.log(-math.expm1(-width))  # Eq. 71
+    loss = behind(-upper)[0] + behind(lower)[0] - math.log(-math.expm1(-width))  # Eq. 52
     error = grades[0] - value
     for k in range(len(points)):
-        error += (grades[k + 1] - grades[k]) * behind(score - points[k])[1]  # Eq. 70
+        error += (grades[k + 1] - grades[k]) * behind(score - points[k])[1]  # Eq. 51
     of_points = [0.0] * len(points)
     if g < len(points):
-        of_points[g] = -math.exp(loss - behind(upper)[0] - behind(-upper)[0])  # Eq. 73
+        of_points[g] = -math.exp(loss - behind(upper)[0] - behind(-upper)[0])  # Eq. 54
     if g > 0:
-        of_points[g - 1] = math.exp(loss - behind(lower)[0] - behind(-lower)[0])  # Eq. 73
+        of_points[g - 1] = math.exp(loss - behind(lower)[0] - behind(-lower)[0])  # Eq. 54
     of_t = [0.0] * len(points)
     for k in range(len(points)):
         of_t[0] += cuts.unit * of_points[k]
         for above in range(1, k + 1):
-            of_t[above] += cuts.unit * (points[above] - points[above - 1]) * of_points[k]  # Eq. 74
-    return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 72
+            of_t[above] += cuts.unit * (points[above] - points[above - 1]) * of_points[k]  # Eq. 55
+    return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 53
 
 
 def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[float, list[float], float]:

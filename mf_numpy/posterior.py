@@ -1,4 +1,4 @@
-"""What draws from a posterior are worth together: the mean prediction over them (Eq. 61)."""
+"""What draws from a posterior are worth together: the mean prediction over them (Eq. 67)."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Draws:
         return stacked | {"precision": np.array(self.precisions)}
 
     def mean(self) -> Params:
-        """Parameters of S·K factors that predict the mean over the draws (Eq. 61)."""
+        """Parameters of S·K factors that predict the mean over the draws (Eq. 67)."""
         first, share = self.points[0], 1 / len(self)
         if self.stacked is None:
             P = np.concatenate([point.P for point in self.points], axis=1)
         else:
             # A view, of the file where there is one.
             P = self.stacked["P"].reshape(len(first.P), -1)
-        Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 61
+        Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 67
         if first.b is None:
             return replace(first, P=P, Q=Q)
         b, c = (np.mean([getattr(point, name) for point in self.points], axis=0, dtype=np.float64) for name in "bc")

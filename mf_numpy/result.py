@@ -145,7 +145,7 @@ class FitResult:
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
-        Where r̂ is no rating they are what it lets expect (Eq. 44, 70): the probability of a 1, the mean count or the
+        Where r̂ is no rating they are what it lets expect (Eq. 44, 51): the probability of a 1, the mean count or the
         mean grade; of a loss that ranks they are its scores.
 
         Args:
@@ -167,7 +167,7 @@ class FitResult:
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
 
     def probabilities(self, users: Iterable[Any], items: Iterable[Any]) -> pd.DataFrame:
-        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 70).
+        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 51).
 
         Raises:
             DataError: a model of another loss than ``ordinal``; and as `predict`.
@@ -186,7 +186,7 @@ class FitResult:
         return u, i
 
     def interval(self, users: Iterable[Any], items: Iterable[Any], level: float = 0.9) -> uncertainty.Intervals:
-        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 62).
+        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 68).
 
         Raises:
             ConfigError: a model without draws, or a level that is not between 0 and 1.

@@ -6,7 +6,7 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
 - ``second.*``, in the same shapes, Adam's running means of g²;
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
-- of a chain, in place of ``params.*``, which follow from them (Eq. 61), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
+- of a chain, in place of ``params.*``, which follow from them (Eq. 67), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64;
 - of a loss of G grades ``params.t`` (G - 1,) and ``grades`` (G,), see `mf_numpy.grades.Cuts`;
 - with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then, and

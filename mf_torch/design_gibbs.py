@@ -147,7 +147,7 @@ class DesignGibbsEngine:
         noise = draws_by_hand.noise_of_features(state.epoch + 1, sizes, len(batch), config)
         items = batch.item.made_of @ state.item.double()  # Eq. 33
         normal, left, squared_error = sums(batch.user, batch.user.made_of @ state.user.double(), items, state.biased)
-        alpha = noise.precision / (draws_by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 60
+        alpha = noise.precision / (draws_by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
         user = draw_side(state.user, batch.user.blocks, normal, left, alpha, noise.user, batch.scale, config)
         users = batch.user.made_of @ user.double()  # Eq. 33
         normal, left, _ = sums(batch.item, items, users, state.biased)
@@ -206,7 +206,7 @@ def draw_side(
     scale: float,
     config: Config,
 ) -> Tensor:
-    """All features of a side, drawn block by block (Eq. 57, 64); (features, D). `left` follows them (Eq. 65)."""
+    """All features of a side, drawn block by block (Eq. 63, 70); (features, D). `left` follows them (Eq. 71)."""
     out = table.double()
     for block, drawn in zip(blocks, noise, strict=True):
         mean, precision = prior_of(out[block.at], scale, drawn, config)
@@ -216,28 +216,28 @@ def draw_side(
             # No row has two of them: all are drawn at once.
             count, width = own.shape
             G, x = normal[block.row], block.amount[:, None]
-            bend = own.new_zeros((count, width, width)).index_add_(0, block.feature, x[..., None] ** 2 * G)  # Eq. 64
-            told = own.new_zeros((count, width)).index_add_(0, block.feature, x * left[block.row])  # Eq. 64
+            bend = own.new_zeros((count, width, width)).index_add_(0, block.feature, x[..., None] ** 2 * G)  # Eq. 70
+            told = own.new_zeros((count, width)).index_add_(0, block.feature, x * left[block.row])  # Eq. 70
             step = _draw(own, bend, told, precision, pull, z, alpha)
             own += step
-            left[block.row] -= x * torch.bmm(G, step[block.feature][..., None])[..., 0]  # Eq. 65
+            left[block.row] -= x * torch.bmm(G, step[block.feature][..., None])[..., 0]  # Eq. 71
             continue
         for j, (begin, end) in enumerate(zip(block.begins[:-1], block.begins[1:], strict=True)):
             rows, x = block.row[begin:end], block.amount[begin:end]
             G = normal[rows]
-            bend, told = torch.tensordot(x.square(), G, dims=1), x @ left[rows]  # Eq. 64
+            bend, told = torch.tensordot(x.square(), G, dims=1), x @ left[rows]  # Eq. 70
             step = _draw(own[j : j + 1], bend[None], told[None], precision, pull, z[j : j + 1], alpha)[0]
             own[j] += step
-            left[rows] -= x[:, None] * (G @ step)  # Eq. 65
+            left[rows] -= x[:, None] * (G @ step)  # Eq. 71
     return out.to(table.dtype)
 
 
 def _draw(own: Tensor, bend: Tensor, told: Tensor, precision: Tensor, pull: Tensor, z: Tensor, alpha: Tensor) -> Tensor:
-    """By how much features (F, D) that do not meet move when they are drawn (Eq. 57, 64)."""
-    h = pull + alpha * (told + torch.bmm(bend, own[..., None])[..., 0])  # Eq. 64
-    root, failed = torch.linalg.cholesky_ex(precision + alpha * bend)  # Eq. 64
+    """By how much features (F, D) that do not meet move when they are drawn (Eq. 63, 70)."""
+    h = pull + alpha * (told + torch.bmm(bend, own[..., None])[..., 0])  # Eq. 70
+    root, failed = torch.linalg.cholesky_ex(precision + alpha * bend)  # Eq. 70
     along = torch.linalg.solve_triangular(root, h[..., None], upper=False) + z[..., None]
-    drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 57
+    drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 63
     return torch.where(failed[:, None] == 0, drawn - own, torch.nan)
 
 

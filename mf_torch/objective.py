@@ -67,7 +67,7 @@ def squared_errors(
 def mean_of(
     predicted: Float[Tensor, " B"], config: Config, module: MatrixFactorization | None = None
 ) -> Float[Tensor, " B"]:
-    """The rating to expect where r̂ is predicted (Eq. 44, 70); the twin of `mf_numpy.losses.mean_of`."""
+    """The rating to expect where r̂ is predicted (Eq. 44, 51); the twin of `mf_numpy.losses.mean_of`."""
     if module is not None and module.t is not None:
         return grades.expected(predicted, module)
     if config.loss == "logistic":
@@ -81,7 +81,7 @@ def loss(
     config: Config,
     module: MatrixFactorization | None = None,
 ) -> Float[Tensor, " B"]:
-    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 71) or list (Eq. 48, 49); its derivatives are autograd's to find."""
+    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49); its derivatives are autograd's to find."""
     if module is not None and module.t is not None:
         return grades.loss(predicted, values, module)
     if config.loss == "bpr":

@@ -1,7 +1,7 @@
-"""``gibbs`` of features: a sweep draws the row of every feature from its conditional (Eq. 64), one after the other.
+"""``gibbs`` of features: a sweep draws the row of every feature from its conditional (Eq. 70), one after the other.
 
-A sweep draws the noise's precision (Eq. 60), then of users and of items, block by block, the prior (Eq. 58, 59) and the
-features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 65).
+A sweep draws the noise's precision (Eq. 66), then of users and of items, block by block, the prior (Eq. 64, 65) and the
+features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 71).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What the ratings of a side say of its rows (Eq. 64).
+    """What the ratings of a side say of its rows (Eq. 70).
 
     Attributes:
         normal: (rows, D, D), G.

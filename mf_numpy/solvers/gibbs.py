@@ -1,6 +1,6 @@
-"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 55) instead of minimised.
+"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 61) instead of minimised.
 
-A sweep draws the noise's precision (Eq. 60), then of users and of items the prior (Eq. 58, 59) and the rows (Eq. 57).
+A sweep draws the noise's precision (Eq. 66), then of users and of items the prior (Eq. 64, 65) and the rows (Eq. 63).
 """
 
 from __future__ import annotations
