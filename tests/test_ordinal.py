@@ -191,7 +191,7 @@ def test_bits_do_not_depend_on_the_threads() -> None:
         assert_same_bits(*by_one_thread_and_by_all(_table(400), _config(**solver)))
 
 
-@pytest.mark.parametrize("rule", ["momentum", "adam in batches", "sgd", "sgd adagrad"])
+@pytest.mark.parametrize("rule", ["momentum", "adam in batches", "sgd"])
 def test_a_fit_goes_on_from_a_file_bit_for_bit(tmp_path: Path, rule: str) -> None:
     train, config = _table(), _config(**SOLVERS[rule])
     fits: list[Any] = [mf_numpy.fit] if config.solver == "sgd" else [mf_numpy.fit, mf_torch.fit]

@@ -276,8 +276,8 @@ def rewrite(path: Path, *, metadata: dict[str, Any] | None = None, **tensors: An
 
 
 def test_newer_version(saved: Path) -> None:
-    rewrite(saved, metadata={"version": "5"})
-    with pytest.raises(FileFormatError, match=r"format version 5.*reads up to 4.*upgrade"):
+    rewrite(saved, metadata={"version": "6"})
+    with pytest.raises(FileFormatError, match=r"format version 6.*reads up to 5.*upgrade"):
         store.load(saved)
 
 
