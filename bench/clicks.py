@@ -227,10 +227,11 @@ def _tuned(ranker: Ranker, bench: _Bench, cases: Json) -> Json | None:
     """
     about: Json = {"like": ranker.like or None, BY: None, "tried": []}
     if not ranker.tunes:
-        base: Json | None = {"settings": {}, "epochs": 1}
-        if ranker.like:
-            base = _tuned(bench.ranker(ranker.like), bench, cases)
-        return base and about | {"settings": base["settings"] | dict(ranker.grid[0]), "epochs": base["epochs"]}
+        base = _tuned(bench.ranker(ranker.like), bench, cases) if ranker.like else {"settings": {}}
+        if base is None:
+            return None
+        n_epochs = ranker.epochs[0] if ranker.epochs else base["epochs"]
+        return about | {"settings": base["settings"] | dict(ranker.grid[0]), "epochs": n_epochs}
     for point in range(len(ranker.grid)):
         one = cases.get(Step(ranker, point=point).key)
         if one and one["status"] == "ok":

@@ -165,6 +165,8 @@ def test_settings_are_chosen_inside_the_first_training_side(outcome: Json) -> No
             assert case["points"][0]["epochs"] == tuned["epochs"]
     assert (row_of(outcome, ALS)["tuned"]["settings"]["reg"], row_of(outcome, ALS)["tuned"]["epochs"]) == (2.0, 8)
     assert row_of(outcome, "mf_numpy all pairs")["tuned"]["settings"]["ridge"] == 4.0
+    # One point is not tuned, and fitted as it is.
+    assert row_of(outcome, ALS_CG)["tuned"]["epochs"] == 8 and row_of(outcome, ALS_CG)[BY] == row_of(outcome, ALS)[BY]
 
 
 @pytest.mark.parametrize("name", ["popularity", "mf_numpy all pairs", "mf_numpy BPR", ALS])
