@@ -6,6 +6,14 @@ from mf_numpy.faults import Fault
 
 HMC: tuple[Fault, ...] = (
     Fault(
+        name="prior-without-a-half",
+        function="mf_numpy.hmc:potential",
+        right="out += float(((away @ prior.precision) * away).sum()) / 2",
+        wrong="out += float(((away @ prior.precision) * away).sum())",
+        origin="The ½ of the normal's exponent is written for the ratings, and forgotten for the rows.",
+        caught_by=("slope of the potential", "trajectory by the book", "energy to second order"),
+    ),
+    Fault(
         name="slope-of-a-mean",
         function="mf_numpy.hmc:slope",
         right="pull_user, pull_item = (alpha * n_ratings / 2 * side.astype(np.float64) for side in tables(gradient))",

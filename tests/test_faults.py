@@ -125,17 +125,17 @@ def _speed() -> float:
 
 def _fail_while_broken(compiled: object) -> None:
     assert _speed() == 1.5
-    assert gradients.block_kernel(vector.form(3)) is not compiled
+    assert gradients.block_kernel(vector.form(3), 0) is not compiled
     raise ZeroDivisionError
 
 
 def test_everything_is_as_before_after_an_error() -> None:
-    function, code, compiled = optim.velocity, optim.velocity.__code__, gradients.block_kernel(vector.form(3))
+    function, code, compiled = optim.velocity, optim.velocity.__code__, gradients.block_kernel(vector.form(3), 0)
     with pytest.raises(ZeroDivisionError), broken(FAULTS["dampening-forgotten"]), broken(FAULTS["off-by-one-indptr"]):
         _fail_while_broken(compiled)
     assert _speed() == 1.0
     assert optim.velocity is function and function.__code__ is code
-    assert gradients.block_kernel(vector.form(3)) is compiled
+    assert gradients.block_kernel(vector.form(3), 0) is compiled
 
 
 def test_functions_that_call_a_broken_kernel_are_compiled_anew() -> None:

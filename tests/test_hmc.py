@@ -42,7 +42,7 @@ def test_chains_of_all_implementations_are_one(split: Split, model: Model) -> No
 
 
 def test_it_has_the_posterior_of_gibbs(split: Split) -> None:
-    settings = {"n_factors": 2, "n_epochs": 700, "burn_in": 200, "dtype": "float64"}
+    settings = {"n_factors": 2, "n_epochs": 500, "burn_in": 100, "dtype": "float64"}
     configs = [
         Config(solver=solver, seed=seed, **settings, **more)  # type: ignore[arg-type]
         for solver, more in (("gibbs", {}), ("hmc", {"lr": 0.3, "leapfrog_steps": 6}))

@@ -216,7 +216,7 @@ from tests.test_kernels import _ratings
 
 config = Config(n_factors=16)
 kernels.gradient(model.start(_ratings(), config), full_batch(_ratings(), config), config)
-kernel = gradients.block_kernel(vector.form(16))
+kernel = gradients.block_kernel(vector.form(16), 0)
 code = kernel.inspect_llvm(kernel.signatures[0])
 # Numba's own counting of references is x86's; the kernel's code is no machine's.
 code = re.sub(r'"target-(cpu|features)"="[^"]*"|target (triple|datalayout) = .*', "", code).replace("llvm.x86.", "x86.")

@@ -47,7 +47,8 @@ def test_200_steps_agree_with_the_loops(few: Ratings, label: str, name: str) -> 
     for step, (a, b) in enumerate(zip(mine, gold, strict=True)):
         for quantity in b:
             assert relative_difference(a[quantity], b[quantity]) <= TRAJECTORY_TOLERANCE, (quantity, step)
-    assert gold[-1]["objective"] < 0.5 * gold[0]["objective"]
+    # Pairs that were given several grades leave some of the surprise, whatever is learned.
+    assert gold[-1]["objective"] < (0.8 if config.loss == "ordinal" else 0.5) * gold[0]["objective"]
 
 
 def _fitters() -> dict[str, Callable[..., FitResult]]:
