@@ -156,5 +156,5 @@ def _pictures(rows: list[Json]) -> Iterator[Picture]:
 
     told = "; ".join(f"{row['system']} {row[BY]:.4f}" for row in reversed(scored))
     title = "NDCG@10 of each system"
-    about = f"Means over users of all splits, and their 95 % intervals; squares are ours. {told}."
+    about = f"Means over users of all splits, and their 95 % intervals; circles are ours. {told}."
     yield picture(title, about, draw, "clicks", height=1.5 + 0.3 * len(scored))
