@@ -76,6 +76,8 @@ def test_a_run_killed_at_any_moment_loses_no_finished_case(
     if suite != "cuda":
         places = [line.split(":")[0] for line in said if " of " in line]
         assert places[0].startswith(f"{finished + 1} of ") and all("min left" in place for place in places)
+        # What is finished is not measured again.
+        assert len(places) == int(places[0].split(" of ")[1].split(",")[0]) - finished
     assert SUITES[suite](path, resume=True, say=said.append) == found and said[-1] == "run.json is complete"
 
 
@@ -177,4 +179,12 @@ def test_the_time_that_is_left_is_that_of_steps_of_the_same_kind() -> None:
     # 5 s to begin with, and 10 ms for each unit of work.
     took = {step.key: {"wall_s": 5.0 + step.work / 100} for step in sizes[:2]}
     assert progress.left(sizes, took) == pytest.approx(105.0)
+    # More work never takes less, and less never less than what took least.
+    falling = {sizes[0].key: {"wall_s": 9.0}, sizes[1].key: {"wall_s": 3.0}}
+    assert progress.left(sizes, falling) == pytest.approx(6.0)
+    steep = {sizes[1].key: {"wall_s": 2.0}, sizes[2].key: {"wall_s": 100.0}}
+    assert progress.left(sizes, steep) == pytest.approx(2.0)
+    third = next(step for step in steps[2:] if step.kind == steps[0].kind)
+    cases[third.key] = {"wall_s": 60.0}
+    assert progress.left(steps, cases) == pytest.approx(60 + 2 * 120)
     assert len(TRAIN) == 600
