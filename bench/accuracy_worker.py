@@ -14,8 +14,7 @@ from mf_numpy import Config, Holdout, Ratings, losses
 from mf_numpy.config import SAMPLERS
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
-from mf_numpy.engine import State
-from mf_numpy.model import Params
+from mf_numpy.engine import OfFeatures
 from mf_numpy.posterior import RunningMean
 from mf_numpy.ratings import Array
 from mf_numpy.result import EpochRecord
@@ -40,18 +39,12 @@ class _Metered(worker.Recorder):
         return point
 
 
-class _MeteredDesign(_Metered):
-    """The same of an engine whose states hold parameters of features: the training loop looks for these by name."""
+class _MeteredDesign(OfFeatures, _Metered):
+    """The same of an engine whose states hold parameters of features."""
 
-    @property
-    def design(self) -> Design:
-        return self._engine.design  # type: ignore[no-any-return]
-
-    def first(self, train: Ratings, config: Config) -> State:
-        return self._engine.first(train, config)  # type: ignore[no-any-return]
-
-    def rows(self, theta: Params) -> Params:
-        return self._engine.rows(theta)  # type: ignore[no-any-return]
+    def __init__(self, engine: Any, epochs: list[int]) -> None:
+        super().__init__(engine, epochs)
+        self.design = engine.design
 
 
 def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -92,6 +93,18 @@ def protocols() -> int:
     return 0
 
 
+def listed(what: str, pieces: tuple[str, ...], known: Collection[str]) -> Iterator[str]:
+    """The names in a list that was cut at its commas, some of which have commas of their own: the longest is meant.
+
+    Raises:
+        ConfigError: a piece that begins no name, with the nearest one.
+    """
+    while pieces:
+        size = next((n for n in range(len(pieces), 0, -1) if ", ".join(pieces[:n]) in known), 1)
+        yield choose(what, ", ".join(pieces[:size]), known)
+        pieces = pieces[size:]
+
+
 def _accuracy(
     suite: str, protocol: str, only: tuple[str, ...], threads: int | None, resume: bool, out: Path | None
 ) -> int:
@@ -103,9 +116,8 @@ def _accuracy(
     systems = OURS if suite == "accuracy" else SYSTEMS
     known = {system.name: system for system in systems}
     found = find(protocol)
-    chosen = tuple(with_grid(known[choose("system", name, known)], found.name) for name in only) or suited(
-        found.name, systems
-    )
+    asked = tuple(with_grid(known[name], found.name) for name in listed("system", only, known))
+    chosen = asked or suited(found.name, systems)
     path = out or OUT / f"{suite}-{found.name}.json"
     if path.suffix == ".html":
         raise ConfigError(

@@ -136,21 +136,14 @@ def measure(
     bench = _Bench(data, splits, systems, machine.usable_cores(), peers)
     steps = list(bench.steps())
     journal = Journal(path, _head(bench), resume=resume, anew=True)
-    if journal.outcome["complete"]:
-        say(f"{path.name} is complete")
-        return journal.outcome
-    try:
-        for step in steps:
-            if step.key not in journal.cases:
-                say(f"{progress.said(steps, journal.cases)}: {step.key}")
-                outcome, arrays = _carried_out(step, bench, journal.cases)
-                journal.keep(step.key, outcome, arrays)
-                if outcome["status"] != "ok":
-                    say(f"  {step.key} {outcome['status']}: {outcome['reason']}")
-    except KeyboardInterrupt:
-        say("interrupted: what was measured is kept; --resume goes on")
-        return journal.note(_judged(bench, journal))
-    return journal.finish(_judged(bench, journal))
+
+    def carry_out(step: Step) -> None:
+        outcome, arrays = _carried_out(step, bench, journal.cases)
+        journal.keep(step.key, outcome, arrays)
+        if outcome["status"] != "ok":
+            say(f"  {step.key} {outcome['status']}: {outcome['reason']}")
+
+    return progress.worked_off(steps, journal, carry_out, lambda: _judged(bench, journal), say)
 
 
 def _head(bench: _Bench) -> Json:

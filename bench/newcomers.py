@@ -193,18 +193,9 @@ def measure(
     bench = _Bench(data, plan or Plan(), systems)
     steps = list(bench.steps())
     journal = Journal(path, _head(bench), resume=resume, anew=True)
-    if journal.outcome["complete"]:
-        say(f"{path.name} is complete")
-        return journal.outcome
-    try:
-        for step in steps:
-            if step.key not in journal.cases:
-                say(f"{progress.said(steps, journal.cases)}: {step.key}")
-                _carry_out(step, bench, journal)
-    except KeyboardInterrupt:
-        say("interrupted: what was measured is kept; --resume goes on")
-        return journal.note(_judged(bench, journal))
-    return journal.finish(_judged(bench, journal))
+    return progress.worked_off(
+        steps, journal, lambda step: _carry_out(step, bench, journal), lambda: _judged(bench, journal), say
+    )
 
 
 def _head(bench: _Bench) -> Json:

@@ -1,12 +1,14 @@
-"""How far a run with a known plan is, and how long the rest may take, by the steps that are done."""
+"""A run with a known plan: its steps one after the other, how far it is, and how long the rest may take."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+from bench.journal import Journal
 
 Json = dict[str, Any]
 
@@ -25,6 +27,36 @@ class Step(Protocol):
     @property
     def work(self) -> float:
         """What the seconds of a kind grow with."""
+
+
+S = TypeVar("S", bound=Step)
+
+
+def worked_off(
+    steps: Sequence[S],
+    journal: Journal,
+    carry_out: Callable[[S], None],
+    judged: Callable[[], Json],
+    say: Callable[[str], None],
+) -> Json:
+    """Carry out what a journal lacks, then judge all of it; Ctrl-C keeps, and judges, what is done.
+
+    Args:
+        carry_out: does a step, and keeps its outcome in the journal.
+        judged: what is made of the outcomes.
+    """
+    if journal.outcome["complete"]:
+        say(f"{journal.path.name} is complete")
+        return journal.outcome
+    try:
+        for step in steps:
+            if step.key not in journal.cases:
+                say(f"{said(steps, journal.cases)}: {step.key}")
+                carry_out(step)
+    except KeyboardInterrupt:
+        say("interrupted: what was measured is kept; --resume goes on")
+        return journal.note(judged())
+    return journal.finish(judged())
 
 
 def said(steps: Sequence[Step], cases: Mapping[str, Json]) -> str:

@@ -1,7 +1,7 @@
 """Who is compared by the ratings they predict: every method of the peers, and ours, with a grid to tune each over.
 
-A grid suits MovieLens 100K, where all of them together take about 20 minutes of two cores: a slow system tries few
-points. K is one of the settings, as the question is how far each gets, not how soon.
+A grid suits MovieLens 100K, and a slow system tries few points; those of larger data sets are in `bench.grids`. K is
+one of the settings, as the question is how far each gets, not how soon.
 """
 
 from __future__ import annotations

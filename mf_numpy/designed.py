@@ -11,7 +11,7 @@ from mf_numpy import kernels, loops
 from mf_numpy.batch import Batch, full_batch, in_parts, mini_batches
 from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
-from mf_numpy.engine import Backend, Engine, NumpyEngine, State
+from mf_numpy.engine import Backend, Engine, NumpyEngine, OfFeatures, State
 from mf_numpy.errors import ConfigError, choose
 from mf_numpy.kernels.layout import Blocks, full_blocks
 from mf_numpy.model import Params
@@ -33,26 +33,14 @@ class Weighted:
         return len(self.batch)
 
 
-class _OfFeatures:
-    """What the engines below have in common: their states hold parameters of features.
-
-    Attributes:
-        design: what users and items are made of.
-    """
+class _ByGradient(OfFeatures):
+    """What the engines below have in common: their states hold parameters of features, and move along a gradient."""
 
     backend: str
 
     def __init__(self, design: Design, backend: Backend) -> None:
         super().__init__(backend)  # type: ignore[call-arg]
         self.design = design
-
-    def first(self, train: Ratings, config: Config) -> State:
-        """The trajectory's first point: drawn parameters of the features (Eq. 25)."""
-        return State(by_hand.start(train, self.design, config))
-
-    def rows(self, theta: Params) -> Params:
-        """The parameters of users and items that those of the features make (Eq. 33)."""
-        return by_hand.rows(theta, self.design)
 
     def load(self, train: Ratings, config: Config) -> Weighted:
         self.design.check(train)
@@ -68,7 +56,7 @@ class _OfFeatures:
         return gradient(theta, batch.batch, self.design, config)
 
 
-class DesignEngine(_OfFeatures, NumpyEngine):
+class DesignEngine(_ByGradient, NumpyEngine):
     """``gd`` by every backend of this package."""
 
     def batches(self, whole: Weighted, epoch: int, config: Config) -> Iterator[Weighted]:
@@ -89,7 +77,7 @@ class DesignEngine(_OfFeatures, NumpyEngine):
         return kernels.gradient_of_features(state.params, batch.batch, batch.weights, config, state.room)
 
 
-class DesignLbfgsEngine(_OfFeatures, LbfgsEngine):
+class DesignLbfgsEngine(_ByGradient, LbfgsEngine):
     """``lbfgs`` by every backend of this package."""
 
     def _room(self, params: Params, whole: Weighted) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
+from mf_numpy import design as by_hand
 from mf_numpy import gradients, kernels, loops, model, optim
 from mf_numpy.batch import full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
@@ -113,6 +114,24 @@ class Describing(Protocol):
 
     def rows(self, theta: Params) -> Params:
         """The parameters of users and items that they make (Eq. 33)."""
+
+
+class OfFeatures:
+    """How an engine is `Describing`, whatever its backend: NumPy draws the parameters of the features.
+
+    Attributes:
+        design: what users and items are made of.
+    """
+
+    design: Design
+
+    def first(self, train: Ratings, config: Config) -> State:
+        """The trajectory's first point: drawn parameters of the features (Eq. 25)."""
+        return State(by_hand.start(train, self.design, config))
+
+    def rows(self, theta: Params) -> Params:
+        """The parameters of users and items that those of the features make (Eq. 33)."""
+        return by_hand.rows(theta, self.design)
 
 
 class NumpyEngine:

@@ -13,6 +13,12 @@ from mf_numpy.model import Params, Tensors
 from mf_numpy.ratings import Array
 
 
+def is_kept(epoch: int, config: Config) -> bool:
+    """Whether the draw of epoch 1, 2, ... is kept: every ``thin``-th past ``burn_in``."""
+    past = epoch - config.burn_in
+    return past > 0 and past % config.thin == 0
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """S kept draws of a chain.

@@ -7,26 +7,22 @@ G (rows, D, D) and g (rows, D). Sums and draws are float64, whatever the paramet
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mf_numpy import counting
-from mf_numpy import design as by_hand
-from mf_numpy import gibbs as draws_by_hand
+from mf_numpy import gibbs as by_hand
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
-from mf_numpy.engine import State
-from mf_numpy.kernels import predict
-from mf_numpy.metrics import Predictor
-from mf_numpy.model import Params
-from mf_numpy.posterior import Draws
+from mf_numpy.engine import OfFeatures
+from mf_numpy.posterior import is_kept
 from mf_numpy.ratings import Array, Ratings
 from mf_numpy.solvers.design_gibbs import check_room, exclusive
 from mf_torch.design import sparse
-from mf_torch.gibbs import Group, given, groups_of, params_of, prior_of
+from mf_torch.gibbs import GibbsEngine, GibbsState, Group, given, groups_of, params_at, prior_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,47 +64,12 @@ class BothSides:
         return self.size
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A point of the chain on the device.
-
-    Attributes:
-        user, item: the features' rows of the sides, (f, D) and (g, D).
-        mu: μ.
-        biased: whether the last number of a row is a bias.
-        epoch: sweeps finished.
-        squared_error: Σ (r̂ - r)² before the last sweep.
-        n_ratings: N.
-        draws: what is kept of the chain so far.
-    """
-
-    user: Tensor
-    item: Tensor
-    mu: float
-    biased: bool
-    epoch: int
-    squared_error: Tensor | None = None
-    n_ratings: int = 0
-    draws: Draws = field(default_factory=Draws)
-
-
-class DesignGibbsEngine:
-    """Gibbs over features on one device; `mf_numpy.engine.Engine` says what each method does."""
-
-    backend = "torch"
-    predict: Predictor = staticmethod(predict)
+class DesignGibbsEngine(OfFeatures, GibbsEngine):
+    """Gibbs over features on one device, whose rows are θ of a state; `mf_numpy.engine.Engine` says the rest."""
 
     def __init__(self, design: Design, device: str = "cpu") -> None:
+        super().__init__(device)
         self.design = design
-        self.device = device
-
-    def first(self, train: Ratings, config: Config) -> State:
-        """The chain's first point (Eq. 25): NumPy draws the parameters of the features, torch only converts."""
-        return State(by_hand.start(train, self.design, config))
-
-    def rows(self, theta: Params) -> Params:
-        """The parameters of users and items that those of the features make (Eq. 33)."""
-        return by_hand.rows(theta, self.design)
 
     def load(self, train: Ratings, config: Config) -> BothSides:
         self.design.check(train)
@@ -126,51 +87,24 @@ class DesignGibbsEngine:
             half(train.users, train.items, train.user_counts, self.design.users),
             half(train.items, train.users, train.item_counts, self.design.items),
             len(train),
-            draws_by_hand.scale_of(values),
+            by_hand.scale_of(values),
         )
 
-    def start(self, state: State, whole: BothSides, config: Config) -> Point:
-        params = state.params
-        user, item = (
-            torch.tensor(factors if bias is None else np.column_stack([factors, bias]), device=self.device)
-            for factors, bias in ((params.P, params.b), (params.Q, params.c))
-        )
-        begun = state.draws or Draws()
-        return Point(user, item, params.mu, params.b is not None, state.epoch, n_ratings=len(whole), draws=begun)
-
-    def batches(self, whole: BothSides, epoch: int, config: Config) -> Iterator[BothSides]:
-        yield whole
-
-    def step(self, state: Point, batch: BothSides, config: Config) -> Point:
+    def step(self, state: GibbsState, batch: BothSides, config: Config) -> GibbsState:
         """A sweep: α, all features of the users, then all of the items."""
         sizes = self.design.users.blocks, self.design.items.blocks
-        noise = draws_by_hand.noise_of_features(state.epoch + 1, sizes, len(batch), config)
+        noise = by_hand.noise_of_features(state.epoch + 1, sizes, len(batch), config)
         items = batch.item.made_of @ state.item.double()  # Eq. 33
         normal, left, squared_error = sums(batch.user, batch.user.made_of @ state.user.double(), items, state.biased)
-        alpha = noise.precision / (draws_by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+        alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
         user = draw_side(state.user, batch.user.blocks, normal, left, alpha, noise.user, batch.scale, config)
         users = batch.user.made_of @ user.double()  # Eq. 33
         normal, left, _ = sums(batch.item, items, users, state.biased)
         item = draw_side(state.item, batch.item.blocks, normal, left, alpha, noise.item, batch.scale, config)
         after = replace(state, user=user, item=item, squared_error=squared_error)
-        past = state.epoch + 1 - config.burn_in
-        if past > 0 and past % config.thin == 0:
-            after = replace(after, draws=state.draws.with_draw(_params(after), float(alpha)))
+        if is_kept(state.epoch + 1, config):
+            after = replace(after, draws=state.draws.with_draw(params_at(after), float(alpha)))
         return after
-
-    def seen(self, state: Point) -> tuple[Tensor, Tensor]:
-        assert state.squared_error is not None
-        return state.squared_error / state.n_ratings, state.squared_error
-
-    def next_epoch(self, state: Point) -> Point:
-        return replace(state, epoch=state.epoch + 1)
-
-    def synchronize(self) -> None:
-        if self.device != "cpu":
-            torch.cuda.synchronize(self.device)
-
-    def export(self, state: Point) -> State:
-        return State(_params(state), None, state.epoch, draws=state.draws)
 
 
 def _blocks(made_of: Side, device: str) -> Iterator[Block]:
@@ -202,7 +136,7 @@ def draw_side(
     normal: Tensor,
     left: Tensor,
     alpha: Tensor,
-    noise: tuple[draws_by_hand.SideNoise, ...],
+    noise: tuple[by_hand.SideNoise, ...],
     scale: float,
     config: Config,
 ) -> Tensor:
@@ -239,7 +173,3 @@ def _draw(own: Tensor, bend: Tensor, told: Tensor, precision: Tensor, pull: Tens
     along = torch.linalg.solve_triangular(root, h[..., None], upper=False) + z[..., None]
     drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 63
     return torch.where(failed[:, None] == 0, drawn - own, torch.nan)
-
-
-def _params(state: Point) -> Params:
-    return params_of(state.user, state.item, state.biased, state.mu)

@@ -11,9 +11,8 @@ from mf_numpy import design as by_hand
 from mf_numpy.batch import Batch, full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
 from mf_numpy.design import Design
-from mf_numpy.engine import State
+from mf_numpy.engine import OfFeatures, State
 from mf_numpy.errors import ConfigError
-from mf_numpy.model import Params
 from mf_numpy.ratings import Ratings
 from mf_torch.batch import to_device
 from mf_torch.design import FeatureFactorization, Weighted, objective
@@ -21,7 +20,7 @@ from mf_torch.optim import optimizer_of, set_lr, set_memory
 from mf_torch.train import TorchEngine, TorchState
 
 
-class DesignEngine(TorchEngine):
+class DesignEngine(OfFeatures, TorchEngine):
     """Autograd on one device where a state's parameters are those of features; the twin of `mf_numpy.designed`.
 
     Raises:
@@ -33,14 +32,6 @@ class DesignEngine(TorchEngine):
         if self.path.name != "autograd":
             raise ConfigError(f"path is {path!r} with a design; leave the design out, or use path='autograd'")
         self.design = design
-
-    def first(self, train: Ratings, config: Config) -> State:
-        """The trajectory's first point (Eq. 25): NumPy draws the parameters of the features, torch only converts."""
-        return State(by_hand.start(train, self.design, config))
-
-    def rows(self, theta: Params) -> Params:
-        """The parameters of users and items that those of the features make (Eq. 33)."""
-        return by_hand.rows(theta, self.design)
 
     def load(self, train: Ratings, config: Config) -> Any:
         self.design.check(train)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from mf_numpy.engine import State
 from mf_numpy.kernels import predict
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, is_kept
 from mf_numpy.ratings import Array, Ratings
 
 CELLS = 1 << 22
@@ -93,7 +94,7 @@ class GibbsEngine:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
 
-    def load(self, train: Ratings, config: Config) -> BothSides:
+    def load(self, train: Ratings, config: Config) -> Any:
         mu = train.mean if config.model == "biased" else 0.0
         values = train.values.astype(config.numpy_dtype)
 
@@ -109,7 +110,7 @@ class GibbsEngine:
             by_hand.scale_of(values),
         )
 
-    def start(self, state: State, whole: BothSides, config: Config) -> GibbsState:
+    def start(self, state: State, whole: Any, config: Config) -> GibbsState:
         params = state.params
 
         def table(factors: Array, bias: Array | None) -> Tensor:
@@ -126,10 +127,10 @@ class GibbsEngine:
             draws=state.draws or Draws(),
         )
 
-    def batches(self, whole: BothSides, epoch: int, config: Config) -> Iterator[BothSides]:
+    def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         yield whole
 
-    def step(self, state: GibbsState, batch: BothSides, config: Config) -> GibbsState:
+    def step(self, state: GibbsState, batch: Any, config: Config) -> GibbsState:
         """A sweep: α, all users, then all items."""
         noise = by_hand.noise_of(state.epoch + 1, (len(state.user), len(state.item)), len(batch), config)
         squared_error = squares(state.user, state.item, batch.user, state.biased)
@@ -137,9 +138,8 @@ class GibbsEngine:
         user = draw_side(state.user, state.item, batch.user, alpha, noise.user, batch.scale, config)
         item = draw_side(state.item, user, batch.item, alpha, noise.item, batch.scale, config)
         after = replace(state, user=user, item=item, squared_error=squared_error)
-        past = state.epoch + 1 - config.burn_in
-        if past > 0 and past % config.thin == 0:
-            after = replace(after, draws=state.draws.with_draw(_params(after), float(alpha)))
+        if is_kept(state.epoch + 1, config):
+            after = replace(after, draws=state.draws.with_draw(params_at(after), float(alpha)))
         return after
 
     def seen(self, state: GibbsState) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,7 @@ class GibbsEngine:
             torch.cuda.synchronize(self.device)
 
     def export(self, state: GibbsState) -> State:
-        return State(_params(state), None, state.epoch, draws=state.draws)
+        return State(params_at(state), None, state.epoch, draws=state.draws)
 
 
 def groups_of(starts: Array, others: Array, left: Array, device: str) -> Iterator[Group]:
@@ -245,15 +245,11 @@ def draw_side(
     return out
 
 
-def params_of(users: Tensor, items: Tensor, biased: bool, mu: float) -> Params:
-    """Tables of both sides as parameters on the host."""
-    user, item = (theta.cpu().numpy() for theta in (users, items))
-    n_factors = user.shape[1] - biased
+def params_at(state: GibbsState) -> Params:
+    """The tables of both sides as parameters on the host."""
+    user, item = (theta.cpu().numpy() for theta in (state.user, state.item))
+    n_factors = user.shape[1] - state.biased
     P, Q = user[:, :n_factors].copy(), item[:, :n_factors].copy()
-    if not biased:
-        return Params(P, Q, mu=mu)
-    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), mu=mu)
-
-
-def _params(state: GibbsState) -> Params:
-    return params_of(state.user, state.item, state.biased, state.mu)
+    if not state.biased:
+        return Params(P, Q, mu=state.mu)
+    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), mu=state.mu)

@@ -16,7 +16,7 @@ from mf_numpy.engine import State
 from mf_numpy.gibbs import Prior, SideNoise
 from mf_numpy.kernels import predict
 from mf_numpy.metrics import Predictor
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, is_kept
 from mf_numpy.ratings import Array, Ratings
 from mf_torch.batch import Batch, to_device
 from mf_torch.gibbs import prior_of
@@ -105,8 +105,8 @@ class HmcEngine:
         here = placed(theta, seen)
         there = hmc.swept(here, (momentum[0], momentum[1]), (of_user, of_item), epoch, config, look)
         put(module, there.theta)
-        draws, past = state.draws, epoch - config.burn_in
-        if past > 0 and past % config.thin == 0:
+        draws = state.draws
+        if is_kept(epoch, config):
             draws = draws.with_draw(module.to_params(), alpha)
         return replace(state, squared_error=seen[0], draws=draws)
 

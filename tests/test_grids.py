@@ -1,12 +1,15 @@
-"""Grids of the larger data sets: of systems that exist, each with settings that it takes."""
+"""Which systems a run is of: those of a protocol with its grids, and those that are asked for by name."""
 
 from __future__ import annotations
 
 import pytest
 
+from bench.cli_measure import names
+from bench.cli_run import listed
 from bench.grids import GRIDS, suited, with_grid
 from bench.protocols import PROTOCOLS
 from bench.systems import SYSTEMS
+from mf_numpy.errors import ConfigError
 
 
 @pytest.mark.parametrize("protocol", GRIDS)
@@ -30,3 +33,11 @@ def test_a_protocol_without_grids_of_its_own_is_for_all_systems_as_they_are() ->
 def test_a_system_without_a_grid_for_the_protocol_can_be_asked_for_by_name() -> None:
     post = next(system for system in SYSTEMS if system.name == "the post")
     assert post not in suited("anime-90-10") and with_grid(post, "anime-90-10") == post
+
+
+def test_systems_with_a_comma_in_their_name_are_asked_for_like_others() -> None:
+    known = [system.name for system in SYSTEMS]
+    asked = ["Cornac", "mf_numpy SVD++, genres, time", "mf_numpy sgd", "cmfrec ALS, weighted λ", "mf_numpy SVD++"]
+    assert list(listed("system", names(",".join(asked)), known)) == asked
+    with pytest.raises(ConfigError, match="system is 'genre'"):
+        list(listed("system", names("mf_numpy SVD++, genre"), known))

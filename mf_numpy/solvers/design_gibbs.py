@@ -19,7 +19,7 @@ from mf_numpy import gibbs
 from mf_numpy.config import Config
 from mf_numpy.curvature import Side
 from mf_numpy.design import Design
-from mf_numpy.engine import Backend, State
+from mf_numpy.engine import Backend, OfFeatures, State
 from mf_numpy.errors import ConfigError
 from mf_numpy.gibbs import Prior, SideNoise
 from mf_numpy.kernels import als, design_gibbs, predict
@@ -28,7 +28,7 @@ from mf_numpy.kernels.gibbs import moments
 from mf_numpy.kernels.vector import form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, is_kept
 from mf_numpy.ratings import Array, Ratings
 from mf_numpy.solvers.als import AlsEngine, Rows
 
@@ -105,7 +105,7 @@ class Sums:
     squares: Array
 
 
-class DesignGibbsEngine:
+class DesignGibbsEngine(OfFeatures):
     """The Gibbs sampler over features; `mf_numpy.engine.Engine` says what each method does.
 
     With the backend ``loops`` rows and features are taken one after the other, in NumPy.
@@ -122,14 +122,6 @@ class DesignGibbsEngine:
             raise ConfigError(f"backend is {backend!r} with solver 'gibbs', which runs on 'numba' or 'loops'")
         self.backend: str = backend
         self.design = design
-
-    def first(self, train: Ratings, config: Config) -> State:
-        """The chain's first point: drawn parameters of the features (Eq. 25)."""
-        return State(by_hand.start(train, self.design, config))
-
-    def rows(self, theta: Params) -> Params:
-        """The parameters of users and items that those of the features make (Eq. 33)."""
-        return by_hand.rows(theta, self.design)
 
     def load(self, train: Ratings, config: Config) -> Whole:
         self.design.check(train)
@@ -168,8 +160,8 @@ class DesignGibbsEngine:
                     draw = _draw_in_loops if self.backend == "loops" else _draw
                     draw(own, block, sums, prior, z.rows, alpha)
                 theta = _put(theta, side, table)
-        kept, past = state.draws, state.epoch + 1 - config.burn_in
-        if past > 0 and past % config.thin == 0:
+        kept = state.draws
+        if is_kept(state.epoch + 1, config):
             kept = kept.with_draw(theta, alpha)
         return Point(theta, state.epoch, squared_error / len(batch), squared_error, alpha, kept)
 

@@ -13,7 +13,7 @@ from mf_numpy import loops
 from mf_numpy.batch import Batch, full_batch
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
-from mf_numpy.engine import Backend, State
+from mf_numpy.engine import Backend, OfFeatures, State
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import design_sgd, predict
 from mf_numpy.kernels.gradients import loss_kind
@@ -74,7 +74,7 @@ class Point:
     squared_error: float = math.nan
 
 
-class DesignSgdEngine:
+class DesignSgdEngine(OfFeatures):
     """Single steps through a design, by one thread; `mf_numpy.engine.Engine` says what each method does.
 
     With the backend ``loops`` every feature of a rating is moved at once, in plain Python: it knows no Eq. 40.
@@ -98,14 +98,6 @@ class DesignSgdEngine:
             raise ConfigError(f"{what} with solver 'sgd' and a design; leave it out, or take solver='gd'")
         self.backend: str = backend
         self.design = design
-
-    def first(self, train: Ratings, config: Config) -> State:
-        """The trajectory's first point: drawn parameters of the features (Eq. 25)."""
-        return State(by_hand.start(train, self.design, config))
-
-    def rows(self, theta: Params) -> Params:
-        """The parameters of users and items that those of the features make (Eq. 33)."""
-        return by_hand.rows(theta, self.design)
 
     def load(self, train: Ratings, config: Config) -> Walk:
         self.design.check(train)

@@ -20,7 +20,7 @@ from mf_numpy.kernels.compiling import over_rows
 from mf_numpy.kernels.gibbs import moments, squares_kernel
 from mf_numpy.kernels.model import biases
 from mf_numpy.model import predict
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, is_kept
 from mf_numpy.ratings import Array
 from mf_numpy.solvers.als import AlsEngine, AlsState, BothSides, Rows, put, what_is_left
 
@@ -63,8 +63,8 @@ class GibbsEngine(AlsEngine):
                 prior = _prior(state, side, drawn, config)
                 half = _half_in_loops if by_rows else _half
                 half(state, batch, side, prior, drawn.rows, alpha, config)
-        kept, past = state.draws, state.epoch + 1 - config.burn_in
-        if past > 0 and past % config.thin == 0:
+        kept = state.draws
+        if is_kept(state.epoch + 1, config):
             kept = kept.with_draw(state.params.copy(), alpha)
         objective = squared_error / len(batch)
         return replace(state, objective=objective, squared_error=squared_error, precision=alpha, draws=kept)

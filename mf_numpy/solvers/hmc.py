@@ -15,7 +15,7 @@ from mf_numpy.engine import NumpyEngine, State
 from mf_numpy.gibbs import Noise, Prior, SideNoise
 from mf_numpy.model import Params
 from mf_numpy.objective import Evaluation
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, is_kept
 from mf_numpy.ratings import Array
 
 
@@ -71,8 +71,8 @@ class HmcEngine(NumpyEngine):
             momentum = hmc.start(ground.mass, ground.noise)
             there = hmc.swept(ground.here, momentum, ground.mass, epoch, config, ground.look)
         params = hmc.params_of(there.theta, state.params)
-        draws, past = state.draws, epoch - config.burn_in
-        if past > 0 and past % config.thin == 0:
+        draws = state.draws
+        if is_kept(epoch, config):
             draws = draws.with_draw(params, ground.alpha)
         return replace(state, params=params, evaluation=ground.seen, precision=ground.alpha, draws=draws)
 
