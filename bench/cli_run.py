@@ -19,8 +19,8 @@ SUITES = {
     "quick": "the same on the embedded data: what python -m bench does",
     "cpu": "an epoch of our solvers beside the installed peers' (speed)",
     "gpu": "every path on CUDA and on this machine's CPU (cuda)",
-    "peers": "every system tuned and scored on a protocol, ours and the installed peers'",
-    "accuracy": "the same of ours alone",
+    "peers": "the installed peers and one of ours of each kind, tuned and scored on a protocol",
+    "accuracy": "the same of all of ours, without the peers",
     "scaling": "time and memory against the ratings, K and threads (scaling)",
     "newcomers": "users and items that training has not seen, folded in with few ratings (newcomers)",
     "clicks": "how well clicks are ranked, by our losses of choices and by implicit (clicks)",
@@ -113,11 +113,11 @@ def _accuracy(
     from bench.protocols import find
     from bench.systems import OURS, SYSTEMS
 
-    systems = OURS if suite == "accuracy" else SYSTEMS
-    known = {system.name: system for system in systems}
+    peers = suite == "peers"
+    known = {system.name: system for system in (SYSTEMS if peers else OURS)}
     found = find(protocol)
     asked = tuple(with_grid(known[name], found.name) for name in listed("system", only, known))
-    chosen = asked or suited(found.name, systems)
+    chosen = asked or suited(found.name, peers=peers)
     path = out or OUT / f"{suite}-{found.name}.json"
     if path.suffix == ".html":
         raise ConfigError(

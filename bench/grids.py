@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.race import grid_of
-from bench.systems import SYSTEMS, System
+from bench.systems import BESIDE_PEERS, OURS, SYSTEMS, System
 
 Grid = tuple[tuple[Mapping[str, Any], ...], tuple[int, ...]]
 
@@ -48,12 +48,12 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
 """By protocol and system: the grid and the numbers of epochs."""
 
 
-def suited(protocol: str, systems: tuple[System, ...] = SYSTEMS) -> tuple[System, ...]:
-    """The systems that a protocol is for, each with its grid: all, unless it has grids of its own."""
+def suited(protocol: str, *, peers: bool = True) -> tuple[System, ...]:
+    """The systems that a run of a protocol is of, with its grids; of ours alone, all that it has a grid for."""
     own = GRIDS.get(protocol)
     if own is None:
-        return systems
-    return tuple(with_grid(system, protocol) for system in systems if system.name in own)
+        return BESIDE_PEERS if peers else OURS
+    return tuple(with_grid(system, protocol) for system in (SYSTEMS if peers else OURS) if system.name in own)
 
 
 def with_grid(system: System, protocol: str) -> System:

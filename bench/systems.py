@@ -204,3 +204,7 @@ THEIRS = (
 )
 
 SYSTEMS = OURS + THEIRS
+
+_COMPANY = ("mf_numpy sgd", "mf_numpy SVD++", "mf_numpy als", "mf_numpy gibbs")
+BESIDE_PEERS = tuple(system for system in OURS if system.name in _COMPANY) + THEIRS
+"""The peers, and one of ours of each kind."""

@@ -8,7 +8,7 @@ from bench.cli_measure import names
 from bench.cli_run import listed
 from bench.grids import GRIDS, suited, with_grid
 from bench.protocols import PROTOCOLS
-from bench.systems import SYSTEMS
+from bench.systems import BESIDE_PEERS, OURS, SYSTEMS, THEIRS
 from mf_numpy.errors import ConfigError
 
 
@@ -25,8 +25,11 @@ def test_every_point_is_one_that_its_system_takes(protocol: str) -> None:
             assert asked.n_epochs == max(system.epochs)
 
 
-def test_a_protocol_without_grids_of_its_own_is_for_all_systems_as_they_are() -> None:
-    assert suited("ml-100k-official-5") == SYSTEMS
+def test_a_protocol_without_grids_of_its_own_is_for_all_peers_beside_some_of_ours_or_for_all_of_ours() -> None:
+    beside = suited("ml-100k-official-5")
+    assert beside == BESIDE_PEERS and [system for system in beside if system.peer] == list(THEIRS)
+    assert {system.solver for system in beside if system.solver} == {"sgd", "als", "gibbs"}
+    assert suited("ml-100k-official-5", peers=False) == OURS
     assert with_grid(SYSTEMS[0], "ml-100k-official-5") == SYSTEMS[0]
 
 
