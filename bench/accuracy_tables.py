@@ -1,8 +1,12 @@
-"""README's table of how good every system is, from the committed runs of ``run --suite peers``; English and Chinese."""
+"""README's tables of how good every system is, and what each of our ideas is worth; English and Chinese.
+
+They are made of the committed runs of ``run --suite peers`` and ``run --suite accuracy``.
+"""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench import accuracy, committed, grid_ends
@@ -19,6 +23,21 @@ DATA = {
     "anime-90-10": ("anime sample, 90/10", "anime 样本，90/10"),
     "planted-anime-full": ("planted", "植入数据"),
 }
+IDEAS: Mapping[str, tuple[str, str, str]] = {
+    "mf_numpy sgd": ("single steps", "逐条更新", ""),
+    "mf_numpy sgd, ordinal": ("… to grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy sgd"),
+    "mf_numpy SVD++": ("… with rated items, SVD++", "……加上评过的物品（SVD++）", "mf_numpy sgd"),
+    "mf_numpy SVD++, genres": ("… and genres", "……再加类型", "mf_numpy SVD++"),
+    "mf_numpy SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy SVD++, genres"),
+    "mf_numpy gibbs": ("posterior mean", "后验均值", "mf_numpy sgd"),
+    "mf_numpy gibbs SVD++, genres": (
+        "… with rated items, raters, genres",
+        "……加上评过的物品、评分的用户与类型",
+        "mf_numpy gibbs",
+    ),
+    "mf_numpy gibbs SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy gibbs SVD++, genres"),
+}
+"""What systems of ours are called in English and in Chinese, and to which other one each adds an idea."""
 _OF_NO_LIBRARY = ("PyTorch loop", "the post")
 SHOWN = 9
 """Systems that have a line; the others stand under the table."""
@@ -65,6 +84,45 @@ def accuracies(of: Source) -> tuple[Cells, str]:
     )
 
 
+def ideas(of: Source) -> tuple[Cells, str]:
+    """Test RMSE of ours, step by step, and what each step gained beyond the one that it adds an idea to."""
+    name = next(iter(DATA))
+    found = committed.results("ours", [name], accuracy.SCHEMA, accuracy.VERSION)
+    if not found:
+        return [], of.say(
+            "Not measured yet: `python -m bench run --suite accuracy` does it.",
+            "尚未测量：运行 `python -m bench run --suite accuracy`。",
+        )
+    outcome = found[name]
+    rows = {row["system"]: row for row in outcome["systems"] if row["rmse"] is not None}
+    less = {frozenset((pair["a"], pair["b"])): pair for pair in outcome["pairs"]}
+    head = [DATA[name][of.lang == "zh"], of.say("test RMSE, ± its interval", "测试 RMSE，± 区间"), "u1"]
+    cells = [[*head, of.say("gained (interval)", "改进（区间）"), of.say("seconds a fit", "每次拟合秒数")]]
+    for system, (english, chinese, before) in IDEAS.items():
+        if row := rows.get(system):
+            pair = less.get(frozenset((system, before)))
+            gained = _gained(of, pair, row, rows[before]) if pair else ""
+            figures = [_with_interval(row), f"{row['folds'][0]['rmse']:.4f}", gained, digits(row["seconds"])]
+            cells.append([of.say(english, chinese), *figures])
+    ends = _at_ends(of, name, outcome, {system.removeprefix("mf_numpy "): rows.get(system) for system in IDEAS})
+    return cells, of.notes(
+        of.say(
+            "Gained: how much smaller the RMSE is than in the line the idea is added to, over the same draws of users.",
+            "每行与其所依据的那一行相比：在相同的用户重抽样上 RMSE 减小多少。",
+        ),
+        ends,
+    )
+
+
+def _gained(of: Source, pair: Json, row: Json, before: Json) -> str:
+    """How much smaller a row's RMSE is than another's, with the interval of their paired difference."""
+    low, high = pair["rmse"]["interval"]
+    if pair["a"] == row["system"]:
+        low, high = -high, -low
+    between = of.say(f"{low:.4f} to {high:.4f}", f"{low:.4f} 至 {high:.4f}")
+    return f"{before['rmse'] - row['rmse']:.4f} ({between})".replace("-", "−")
+
+
 def _at_ends(of: Source, name: str, outcome: Json, rows: dict[str, Json | None]) -> str:
     """Which rows of one protocol stand at an end of what was tried, where a wider grid might do better."""
     told = {library: grid_ends.ends(outcome, row) for library, row in rows.items() if row}
@@ -86,10 +144,12 @@ def _library(system: str) -> str:
 
 
 def _cell(row: Json | None) -> str:
-    if row is None:
-        return "–"
+    return "–" if row is None else f"{_with_interval(row)}; {digits(row['seconds'])} s"
+
+
+def _with_interval(row: Json) -> str:
     low, high = row["interval"]
-    return f"{row['rmse']:.4f} ± {(high - low) / 2:.4f}; {digits(row['seconds'])} s"
+    return f"{row['rmse']:.4f} ± {(high - low) / 2:.4f}"
 
 
 def _baseline(outcome: Json, kind: str) -> float:

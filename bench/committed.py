@@ -37,6 +37,7 @@ COMMANDS = {
     "mf-clicks": "clicks",
 }
 """What measures a result of each schema, after ``python -m bench``."""
+_OF_OURS = "run --suite accuracy"
 
 _GENERATION = re.compile(r"^(\d+(st|nd|rd|th)|gen)$")
 _SAYS_NOTHING = ("cpu", "processor")
@@ -93,6 +94,12 @@ def processor(about: Json) -> str:
 def here(name: str) -> Path:
     """Where a result of this machine is committed."""
     return FOLDER / slug({"machine": machine.machine(), "gpu": machine.gpus()}) / name
+
+
+def command(outcome: Json) -> str:
+    """What measured a result, after ``python -m bench``."""
+    ours = outcome["schema"] == "mf-accuracy" and all(row["system"].startswith("mf_") for row in outcome["systems"])
+    return _OF_OURS if ours else COMMANDS[outcome["schema"]]
 
 
 def data(outcome: Json) -> str:

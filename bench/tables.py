@@ -108,7 +108,7 @@ def _command(of: Source, pattern: str) -> str:
     """A sentence with the command that measured the committed results whose names fit."""
     found = committed.everywhere(pattern) if pattern.startswith("cuda") else committed.paths(pattern)
     outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    command = f"`python -m bench {committed.COMMANDS[outcomes[0]['schema']]}`"
+    command = f"`python -m bench {committed.command(outcomes[0])}`"
     names = list(dict.fromkeys(name for name in map(committed.data, outcomes) if name))
     which = of.say(f", `--data` {', '.join(names)}", f"，`--data` 为 {'、'.join(names)}") * bool(names)
     return of.say(f"By {command}{which}.", f"由 {command} 测得{which}。")
@@ -218,6 +218,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "machine": machine,
     "roofline": roofline,
     "accuracies": accuracy_tables.accuracies,
+    "ideas": accuracy_tables.ideas,
     "speeds": peer_tables.speeds,
     "races": peer_tables.races,
     "growth": peer_tables.growth,
@@ -236,6 +237,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
 }
 MEASURED_IN: Mapping[str, str] = {
     "accuracies": "accuracy-*.json",
+    "ideas": "ours-*.json",
     "speeds": "speed-*.json",
     "races": "race-*.json",
     "growth": "scaling.json",

@@ -24,6 +24,7 @@ from mf_numpy.objective import objective
 from mf_numpy.ratings import Array
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import random_split
+from tests.instruction_sets import OTHERS, compiling_for
 from tests.same_fits import assert_same_bits, by_one_thread_and_by_all
 
 LENGTHS = (1, 2, 3, 5, 8, 16, 17, 31, 32, 33, 64, 100)
@@ -229,24 +230,16 @@ import numpy as np, sys
 from mf_numpy.kernels import normal, vector
 assert (normal.form(5) == vector.LOOPS) == (sys.argv[1] == "loops")
 for n_factors, cg_steps in ((5, None), (16, None), (33, None), (5, 2)):
-    if True:
-        config = Config(solver="als", n_factors=n_factors, dtype="float64", cg_steps=cg_steps)
-        after, seen = _sweep(_ratings(), config, _begin(_ratings(), config))
-        other, _ = _sweep(_ratings(), config, _begin(_ratings(), config), "loops")
-        assert _distance(after, other) < 1e-9, n_factors
+    config = Config(solver="als", n_factors=n_factors, dtype="float64", cg_steps=cg_steps)
+    after, seen = _sweep(_ratings(), config, _begin(_ratings(), config))
+    other, _ = _sweep(_ratings(), config, _begin(_ratings(), config), "loops")
+    assert _distance(after, other) < 1e-9, n_factors
 """
 
 
-@pytest.mark.parametrize(
-    ("kernels", "features"),
-    [
-        ("loops", {}),
-        ("vectors", {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma"}),
-        ("vectors", {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"}),
-    ],
-)
-def test_loops_and_other_instruction_sets(kernels: str, features: dict[str, str]) -> None:
-    env = os.environ | features | {"MF_KERNELS": kernels}
+@pytest.mark.parametrize(("kernels", "cpu"), [("loops", None), *(("vectors", cpu) for cpu in OTHERS)])
+def test_loops_and_other_instruction_sets(kernels: str, cpu: str | None) -> None:
+    env = os.environ | (compiling_for(cpu) if cpu else {}) | {"MF_KERNELS": kernels}
     done = subprocess.run([sys.executable, "-c", _WITH_LOOPS, kernels], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

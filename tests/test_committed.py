@@ -86,8 +86,10 @@ def test_a_table_tells_the_kind_of_a_processor_where_it_is_known() -> None:
 
 
 @pytest.mark.parametrize("schema", list(committed.COMMANDS))
-def test_the_commands_are_there(schema: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = committed.COMMANDS[schema].split()
+@pytest.mark.parametrize("system", ["mf_numpy sgd", "myFM"])
+def test_the_commands_are_there(schema: str, system: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = committed.command({"schema": schema, "systems": [{"system": system}]}).split()
+    assert ("accuracy" in words) == ((schema, system) == ("mf-accuracy", "mf_numpy sgd"))
     assert cli.main([*words, "--help"]) == 0
     assert f"python -m bench {words[0]}" in capsys.readouterr().out
 

@@ -18,6 +18,7 @@ from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import lanes, layout, vector
 from mf_numpy.kernels import model as kernels_model
+from tests.instruction_sets import OTHERS, compiling_for
 
 LENGTHS = (1, 2, 7, 8, 9, 16, 33, 64, 100, 257, 512, 600)
 
@@ -195,13 +196,10 @@ for dtype, bound in (("float64", 1e-13), ("float32", 2e-5)):
 """
 
 
-@pytest.mark.parametrize(
-    ("cpu", "features"),
-    [("x86-64", "+sse2"), ("haswell", "+sse4.2,+avx,+avx2,+fma")],
-)
-def test_other_instruction_sets(cpu: str, features: str) -> None:
+@pytest.mark.parametrize("cpu", OTHERS)
+def test_other_instruction_sets(cpu: str) -> None:
     """What the vectors become where the machine has narrower registers, or no multiply-add."""
-    env = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    env = os.environ | compiling_for(cpu)
     done = subprocess.run([sys.executable, "-c", _ON_ANOTHER_MACHINE], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -244,7 +244,9 @@ def test_the_catalogue_turns_the_path_red(name: str) -> None:
             verdicts = [judge(check, whole.checks[check], {name: whole.ways[name]}) for check in checks]
         if sum(not verdict.ok for verdict in verdicts) >= 2:
             caught.append(fault.name)
-    assert len(caught) >= 2
+        if len(caught) == 2:
+            break
+    assert len(caught) == 2
     assert all(judge(check, whole.checks[check], {name: whole.ways[name]}).ok for check in checks)
 
 
