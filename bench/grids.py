@@ -44,6 +44,11 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
         "cmfrec ALS, weighted λ": (grid_of(n_factors=(16,), reg=(0.05, 0.07, 0.09)), (10, 20)),
         "LensKit ALS": (grid_of(n_factors=(32,), reg=(0.06, 0.08, 0.1)), (10, 20)),
     },
+    "planted-anime-full": {
+        "mf_numpy sgd": (grid_of(n_factors=(16,), lr=(0.005, 0.01), reg=(0.03, 0.05)), tuple(range(4, 41, 4))),
+        "mf_numpy gibbs": (grid_of(n_factors=(8, 16)), (50, 100, 150)),
+        "LIBMF": (grid_of(n_factors=(16,), lr=(0.03,), reg=(0.03, 0.05)), (10, 20, 40)),
+    },
 }
 """By protocol and system: the grid and the numbers of epochs."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from mf_numpy import fit
 from mf_numpy.cli import BACKEND_GROUP, build_app, run
 from mf_numpy.engine import Backend
-from mf_numpy.suite import Suite
+
+if TYPE_CHECKING:
+    from mf_numpy.suite import Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +26,19 @@ class Where:
     ] = "numba"
 
 
+def _suite() -> Suite:
+    # What the checks need is slow to import, and no other command needs it.
+    from mf_numpy.suite import Suite
+
+    return Suite()
+
+
 app = build_app(
     "mf_numpy",
     about="trained by gradients derived and written out by hand",
     fit=fit,
     fit_options=Where,
-    check=Suite,
+    check=_suite,
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import math
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mf_numpy import grades, losses
 from mf_numpy.batch import Batch
@@ -134,6 +133,9 @@ def row_minimiser(params: Params, side: Side, row: int, batch: Batch, config: Co
 
 def largest_curvature(params: Params, batch: Batch, config: Config) -> float:
     """L, the largest eigenvalue of ∇²J at `params`, by Lanczos iteration on Eq. 18."""
+    # Slow to import, and needed here alone.
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     shapes = {name: theta.shape for name, theta in params.tensors().items()}
     size = sum(theta.size for theta in params.tensors().values())
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mf_numpy.cli import BACKEND_GROUP, MODELS_GROUP, build_app, run
-from mf_torch import check, fit
+from mf_torch import fit
 from mf_torch.paths import PATHS
+
+if TYPE_CHECKING:
+    from mf_numpy.suite import Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,19 @@ class CheckedWhere:
     ] = None
 
 
+def _suite(device: str, path: str | None) -> Suite:
+    # What the checks need is slow to import, and no other command needs it.
+    from mf_torch.check import suite
+
+    return suite(device, path)
+
+
 app = build_app(
     "mf_torch",
     about="trained by autograd",
     fit=fit,
     fit_options=Where,
-    check=check.suite,
+    check=_suite,
     check_options=CheckedWhere,
 )
 

@@ -16,7 +16,7 @@ from mf_numpy.errors import ConfigError
 def test_every_point_is_one_that_its_system_takes(protocol: str) -> None:
     systems = suited(PROTOCOLS[protocol].name)
     assert {system.name for system in systems} == set(GRIDS[protocol])
-    assert len(systems) >= 10
+    assert len(systems) >= 10 or PROTOCOLS[protocol].scale is None
     for system in systems:
         assert (system.grid, system.epochs) == GRIDS[protocol][system.name]
         assert list(system.epochs) == sorted(set(system.epochs))

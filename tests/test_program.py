@@ -40,6 +40,15 @@ def test_program_help_and_version(tmp_path: Path) -> None:
     assert program("--version", cwd=tmp_path).communicate(timeout=60)[0].startswith("mf_numpy ")
 
 
+@pytest.mark.parametrize("package", ["mf_numpy", "mf_torch"])
+def test_the_program_begins_without_what_few_commands_need(package: str) -> None:
+    code = f"import sys, {package}.__main__; print([name for name in sys.modules if name.count('.') < 2])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'mf_numpy.cli'" in loaded
+    for slow in ("scipy.optimize", "scipy.stats", "sklearn", "matplotlib", "mf_numpy.suite"):
+        assert f"'{slow}'" not in loaded, slow
+
+
 def test_program_mistake(tmp_path: Path) -> None:
     with program("recommend", "no.safetensors", "3", cwd=tmp_path) as process:
         out, err = process.communicate(timeout=60)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult, minimize
 
 from mf_numpy import gradients, kernels, loops, model
 from mf_numpy.batch import full_batch
@@ -21,6 +20,9 @@ from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.ratings import Array, Ratings
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 Evaluate = Callable[[Array], Evaluation]
 
@@ -78,6 +80,10 @@ class Descent:
     """
 
     def __init__(self, begin: Array, history_size: int) -> None:
+        # Slow to import, and needed here alone; not in the thread, where an epoch's time would count it.
+        from scipy.optimize import minimize
+
+        self._minimiser = minimize
         self._asked: SimpleQueue[_Wanted | _Reached | _Ended] = SimpleQueue()
         # True goes on after an iteration, False ends the thread.
         self._answers: SimpleQueue[Evaluation | bool] = SimpleQueue()
@@ -125,7 +131,7 @@ class Descent:
     def _minimise(self, begin: Array, history_size: int) -> None:
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                found = minimize(
+                found = self._minimiser(
                     self._evaluated,
                     begin,
                     jac=True,
