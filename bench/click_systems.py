@@ -177,6 +177,13 @@ SYSTEMS = (
         extra=_LISTS | {"loss": "softmax"},
     ),
     Ranker(
+        "mf_numpy WARP",
+        grid_of(n_factors=(64,), lr=(0.05, 0.1), reg=(0.2, 0.3, 0.5), n_negatives=(10,)),
+        (10, 20, 40),
+        solver="gd",
+        extra=_LISTS | {"loss": "warp"},
+    ),
+    Ranker(
         "mf_torch all pairs",
         grid_of(lr=(0.01, 0.03)),
         (50, 100, 200),

@@ -36,7 +36,8 @@ class Batch:
 
     Attributes:
         users, items: (B,) indices in [0, m) and [0, n).
-        values: (B,) ratings in the dtype of the parameters.
+        values: (B,) ratings in the dtype of the parameters; of lists each item's log q (Eq. 49), or with ``warp`` what
+            its place in the list is worth (Eq. 82).
         shape: (m, n).
         indptr: (m + 1,) int64 when the pairs are sorted by user, else None.
         per_list: pairs of a list that counts as one rating: 1, or 1 + S where S items were drawn beside each (Eq. 48);
@@ -118,10 +119,12 @@ def mini_batches(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
 def _lists(whole: Batch, epoch: int, config: Config) -> Iterator[Batch]:
     n_items, width = whole.shape[1], 1 + config.n_negatives
     drawn = sampling.negatives(whole.users, whole.items, n_items, epoch, config)
-    offsets = sampling.offsets(whole.items, n_items, config).astype(whole.values.dtype)
+    offsets, worths = sampling.offsets(whole.items, n_items, config), sampling.worths(n_items, config)
     order = order_of(epoch, len(whole), config) if _several(len(whole), config) else np.arange(len(whole))
     size = config.batch_size or len(whole)
     for begin in range(0, len(whole), size):
         at = order[begin : begin + size]
         items = np.column_stack([whole.items[at], drawn[at]]).ravel()
-        yield Batch(np.repeat(whole.users[at], width), items, offsets[items], whole.shape, per_list=width)
+        values = np.tile(worths, len(at)) if config.loss == "warp" else offsets[items]
+        values = values.astype(whole.values.dtype)
+        yield Batch(np.repeat(whole.users[at], width), items, values, whole.shape, per_list=width)

@@ -16,9 +16,11 @@ Penalty = Literal["total", "per_rating"]
 MomentumForm = Literal["ema", "heavy_ball", "nesterov"]
 Init = Literal["normal", "uniform", "truncated_normal", "mean"]
 DType = Literal["float32", "float64"]
-LossName = Literal["squared", "pseudo_huber", "logistic", "poisson", "ordinal", "all_pairs", "bpr", "softmax"]
-DRAWN = ("bpr", "softmax")
+LossName = Literal["squared", "pseudo_huber", "logistic", "poisson", "ordinal", "all_pairs", "bpr", "softmax", "warp"]
+DRAWN = ("bpr", "softmax", "warp")
 """Losses of lists, whose items but the first are drawn anew in every epoch."""
+TRIES = 10
+"""How many items are drawn for ``warp`` where nothing is said of it; with one alone no rank could be told."""
 RANKING = ("all_pairs", *DRAWN)
 """Losses that tell what was chosen from what was not: their predictions are scores, and no RMSE says how good."""
 Solver = Literal["gd", "sgd", "als", "cd", "lbfgs", "gibbs", "hmc"]
@@ -90,14 +92,18 @@ class Config:
         "what a prediction costs: the squared error; less than that past loss_scale (pseudo_huber); for ratings of 0 "
         "and 1 (logistic), counts (poisson) and grades, of which the order alone counts (ordinal), what their "
         "probability says; for choices the squared error to 1, and to 0 of all that were not chosen (all_pairs), or "
-        "that others score higher, pair by pair (bpr) or in a list (softmax)",
+        "that others score higher, pair by pair (bpr), in a list (softmax), or by the rank that draws tell (warp)",
     )
     loss_scale: float = _setting(
         1.0,
         "δ in rating units, where pseudo_huber turns from a square to a straight line; α of all_pairs, by how much a "
         "unit of rating makes a choice surer than what was not chosen",
     )
-    n_negatives: int = _setting(1, "of bpr and softmax: items drawn beside each rating, none of the user's own")
+    n_negatives: int = _setting(
+        None,
+        "of bpr, softmax and warp: items drawn beside each rating, none of the user's own; by default 1, for warp, "
+        "which takes the first that is less than 1 behind, 10",
+    )
     negative_power: float = _setting(
         0.0, "of bpr and softmax: items are drawn by the power of their number of ratings; 0 all alike, 1 by popularity"
     )
@@ -171,6 +177,7 @@ class Config:
         ):
             choose(name, getattr(self, name), get_args(allowed))
         defaults = {**SOLVER_DEFAULTS[self.solver], **RULE_DEFAULTS.get((self.solver, self.step_rule), {})}
+        defaults["n_negatives"] = TRIES if self.loss == "warp" else 1
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
@@ -303,6 +310,11 @@ class Config:
         ):
             if given != default and not drawn:
                 raise ConfigError(f"{name} is {given} with loss {self.loss!r}; leave it out, or use loss='bpr'")
+        if self.loss == "warp" and self.negative_power:
+            raise ConfigError(
+                f"negative_power is {self.negative_power:g} with loss 'warp', whose draws tell a rank where all items "
+                "are alike; leave it out, or use loss='bpr'"
+            )
         if self.patience is not None and self.loss in RANKING:
             raise ConfigError(
                 f"patience is {self.patience} with loss {self.loss!r}, which has no RMSE to watch; leave it out"

@@ -1,6 +1,7 @@
 """Losses of a list of predictions, that of a chosen item first and those of items that were drawn behind it.
 
-Shapes: scores (B, 1 + S), r̂ of B lists with S drawn items each; offsets (B, 1 + S), log q of Eq. 49.
+Shapes: scores (B, 1 + S), r̂ of B lists with S drawn items each; offsets (B, 1 + S), log q of Eq. 49; worths
+(B, 1 + S), L of Eq. 82.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from mf_numpy.ratings import Array
 
 @dataclass(frozen=True)
 class ListLoss:
-    """ℓ of each list and its derivatives by the scores; convex in them.
+    """ℓ of each list and its derivatives by the scores; convex in them, ``warp`` where it does not jump.
 
     Attributes:
-        value: ℓ (B,) of scores and offsets.
+        value: ℓ (B,) of scores and offsets, or worths.
         residual: E = ∂ℓ/∂r̂, (B, 1 + S).
         change: how E changes, (B, 1 + S), where the scores move along a direction (B, 1 + S).
+        lacks: what the chosen item's probability lacks to 1, (B,); of ``warp`` 1 where an item is too near, else 0.
     """
 
     value: Callable[[Array, Array], Array]
     residual: Callable[[Array, Array], Array]
     change: Callable[[Array, Array, Array], Array]
+    lacks: Callable[[Array, Array], Array]
 
 
 def softplus(x: Array) -> Array:
@@ -99,15 +102,43 @@ def _listwise_change(scores: Array, offsets: Array, moved: Array) -> Array:
     return out
 
 
+def found(scores: Array) -> Array:
+    """The first drawn item that is less than 1 behind the chosen one (Eq. 81), as a mask (B, S); one in a row or none.
+
+    Compared in float64: whoever has the same scores finds the same items.
+    """
+    wide = scores.real.astype(np.float64)
+    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 81
+    out: Array = near & (near.cumsum(axis=1) == 1)  # Eq. 81
+    return out
+
+
+def _by_rank(scores: Array, worths: Array) -> Array:
+    return _with_chosen(found(scores) * worths[:, 1:])  # Eq. 83
+
+
+def _cost_of_rank(scores: Array, worths: Array) -> Array:
+    out: Array = (found(scores) * worths[:, 1:] * (1 + _behind(scores))).sum(axis=1)  # Eq. 83
+    return out
+
+
 LISTS: Mapping[str, ListLoss] = {
     "bpr": ListLoss(
         value=lambda scores, _: softplus(_behind(scores)).mean(axis=1),  # Eq. 48
         residual=lambda scores, _: _pairwise(scores),
         change=lambda scores, _, moved: _pairwise_change(scores, moved),
+        lacks=lambda scores, _: -_pairwise(scores)[:, 0],
     ),
     "softmax": ListLoss(
         value=lambda scores, offsets: _log_sum(scores - offsets) - (scores - offsets)[:, 0],  # Eq. 49
         residual=_listwise,
         change=_listwise_change,
+        lacks=lambda scores, offsets: -_listwise(scores, offsets)[:, 0],
+    ),
+    "warp": ListLoss(
+        value=_cost_of_rank,
+        residual=_by_rank,
+        change=lambda scores, worths, moved: np.zeros_like(moved),
+        lacks=lambda scores, _: found(scores).any(axis=1).astype(scores.dtype),
     ),
 }

@@ -1,5 +1,5 @@
-"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, and
-of grades Eq. 51 to 55, a number at a time.
+"""The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, of
+ranks Eq. 81 to 83, and of grades Eq. 51 to 55, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -102,9 +102,18 @@ def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, floa
     return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 53
 
 
-def of_list(scores: list[float], offsets: list[float], config: Config) -> tuple[float, list[float], float]:
-    """ℓ of one list, the chosen item first, its E (Eq. 48, 49), and what the chosen item's probability lacks to 1."""
+def of_list(
+    scores: list[float], offsets: list[float], n_items: int, config: Config
+) -> tuple[float, list[float], float]:
+    """ℓ of one list, the chosen item first, its E (Eq. 48, 49, 83), and its error as in `mf_numpy.losses`."""
     n_drawn = len(scores) - 1
+    if config.loss == "warp":
+        for k in range(1, len(scores)):
+            if scores[k] > scores[0] - 1.0:  # Eq. 81
+                worth = sum(1.0 / place for place in range(1, (n_items - 1) // k + 1))  # Eq. 82
+                pulls = [-worth if at == 0 else worth if at == k else 0.0 for at in range(len(scores))]
+                return worth * (1.0 + scores[k] - scores[0]), pulls, 1.0  # Eq. 83
+        return 0.0, [0.0] * len(scores), 0.0
     if config.loss == "bpr":
         loss, e = 0.0, [0.0] * len(scores)
         for k in range(1, len(scores)):
@@ -131,7 +140,7 @@ def costs(
     for begin in range(0, len(predicted), batch.per_list):
         scores, values = (x[begin : begin + batch.per_list].tolist() for x in (predicted, batch.values))
         if config.loss in DRAWN:
-            loss, e, error = of_list(scores, values, config)
+            loss, e, error = of_list(scores, values, batch.shape[1], config)
         elif cuts is not None:
             loss, one, error, moves = of_grade(scores[0], values[0], cuts)
             e = [one]

@@ -122,7 +122,7 @@ ON_THE_SCALE = ("squared", "pseudo_huber")
 
 
 def value(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
-    """ℓ of each pair (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49); in squared rating units where r̂ is a rating.
+    """ℓ of each pair (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49, 83); in squared rating units where r̂ is a rating.
 
     Args:
         cuts: those of the parameters, here and below.
@@ -135,7 +135,7 @@ def value(predicted: Array, values: Array, config: Config, cuts: Cuts | None = N
 
 
 def residual(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
-    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49, 53), (B,) in rating units where r̂ is a rating."""
+    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49, 53, 83), (B,) in rating units where r̂ is a rating."""
     if cuts is not None:
         return grades.residual(predicted, values, cuts)
     if config.loss in LISTS:
@@ -183,11 +183,10 @@ def prediction_of(mean: float, config: Config) -> float:
 def squared_errors(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
     """(E[r] - r)² of each pair or list, in squared rating units where r̂ is a rating: what an RMSE is made of.
 
-    Of a list it is what the chosen item's probability lacks to 1.
+    Of a list it is what the chosen item's probability lacks to 1; of ``warp`` 1 where an item is too near.
     """
     if config.loss in LISTS:
-        e = LISTS[config.loss].residual(in_lists(predicted, config), in_lists(values, config))
-        chosen: Array = e[:, 0] ** 2
+        chosen: Array = LISTS[config.loss].lacks(in_lists(predicted, config), in_lists(values, config)) ** 2
         return chosen
     target = values if cuts is not None else LOSSES[config.loss].target(values)
     out: Array = (mean_of(predicted, config, cuts) - target) ** 2

@@ -1,4 +1,4 @@
-"""What losses of lists and their draws must satisfy (Eq. 48 to 50): named checks beside `properties`."""
+"""What losses of lists and their draws must satisfy (Eq. 48 to 50; Eq. 81 to 83): named checks beside `properties`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def lists() -> Iterator[Case]:
         for kind, penalty in (("plain", "total"), ("biased", "per_rating")):
             for n_drawn, power, size in ((1, 0.0, None), (3, 0.75, 17)):
                 given: dict[str, Any] = {"model": kind, "penalty": penalty, "loss": loss, "batch_size": size}
-                given |= {"n_negatives": n_drawn, "negative_power": power}
+                given |= {"n_negatives": n_drawn, "negative_power": 0.0 if loss == "warp" else power}
                 ratings, params, config = problem(51, n=12, **given)
                 for k, batch in enumerate(mini_batches(full_batch(ratings, config), 1, config)):
                     yield Case(f"{loss}, {kind}, {penalty}, {n_drawn} drawn, batch {k}", params, batch, config)
 
 
 def lists_in_loops(ways: Ways) -> list[Check]:
-    """Gradient, J and squared errors of lists are those of plain loops (Eq. 48, 49)."""
+    """Gradient, J and squared errors of lists are those of plain loops (Eq. 48, 49, 83)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = loops.gradient(case.params, case.batch, case.config)
@@ -45,7 +45,7 @@ def lists_in_loops(ways: Ways) -> list[Check]:
 
 
 def lists_by_complex_step(ways: Ways) -> list[Check]:
-    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 48, 49)."""
+    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 48, 49, 83)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = complex_step(case.params, case.batch, case.config)
@@ -128,6 +128,38 @@ def price_of_draws(ways: Ways) -> list[Check]:
         price = np.log(sampling.weights(whole.items, whole.shape[1], config)[some])
         worst.see("sampling", "log q", offsets - offsets[0], price - price[0], f"power {power:g}")
         worst.see("sampling", "power", offsets, power * np.log(np.bincount(whole.items)[some]), f"power {power:g}")
+    return worst.checks()
+
+
+def first_that_is_near(ways: Ways) -> list[Check]:
+    """Of items drawn for a choice, the first that is less than 1 behind is pushed, by its worth (Eq. 81, 83)."""
+    worst = Worst(1e-15)
+    config, worths = Config(loss="warp", n_negatives=3, dtype="float64"), np.array([0.0, 4.0, 2.0, 1.0])
+    for scores, pushed, cost in (
+        ([2.0, 5.0, 0.0, 9.0], [-4.0, 4.0, 0.0, 0.0], 16.0),
+        ([2.0, 0.5, 1.25, 9.0], [-2.0, 0.0, 2.0, 0.0], 0.5),
+        ([2.0, 1.0, -3.0, 1.5], [-1.0, 0.0, 0.0, 1.0], 0.5),
+        ([2.0, 1.0, 0.5, -1.0], [0.0, 0.0, 0.0, 0.0], 0.0),
+    ):
+        mine = losses.residual(np.array(scores), worths, config)
+        worst.see("list_losses", "E", mine, np.array(pushed), str(scores))
+        worst.see("list_losses", "ℓ", losses.value(np.array(scores), worths, config), np.array([cost]), str(scores))
+    return worst.checks()
+
+
+def rank_by_draws(ways: Ways) -> list[Check]:
+    """Where two of five strangers are too near, a push is L over geometric numbers of draws (Eq. 81, 82)."""
+    worst = Worst(0.03)
+    config = Config(loss="warp", n_negatives=20, dtype="float64")
+    users, items, n = np.repeat(np.arange(2000), 2), np.tile([1, 2], 2000), 7
+    # Her own are ahead of her choices, and no draw may meet them.
+    scores = np.array([0.5, 1.0, 1.0, 3.0, -1.0, -2.0, -3.0])
+    lists = next(mini_batches(Batch(users, items, np.ones(len(users)), (2000, n)), 1, config))
+    pushed = -losses.residual(scores[lists.items], lists.values, config)[:: lists.per_list]
+    wanted = 0.0
+    for k in range(1, 21):
+        wanted += 0.4 * 0.6 ** (k - 1) * sum(1 / place for place in range(1, (n - 1) // k + 1))
+    worst.see("sampling", "push", pushed.mean(), wanted, "two of five")
     return worst.checks()
 
 

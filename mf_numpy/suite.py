@@ -136,6 +136,8 @@ CHECKS: Mapping[str, NamedCheck] = {
     "strangers alone": ranking_checks.strangers_alone,
     "frequency of draws": ranking_checks.frequency_of_draws,
     "price of draws": ranking_checks.price_of_draws,
+    "first that is near": ranking_checks.first_that_is_near,
+    "rank by draws": ranking_checks.rank_by_draws,
     "grades in loops": ordinal_checks.grades_in_loops,
     "grades by complex step": ordinal_checks.grades_by_complex_step,
     "derivatives of grades": ordinal_checks.derivatives_of_grades,

@@ -244,6 +244,23 @@ _LIST = (
         caught_by=("lists in loops", "lists by complex step"),
     ),
     Fault(
+        name="torch-margin-forgotten",
+        function="mf_torch.objective:found",
+        right="near = wide[:, 1:] > wide[:, :1] - 1",
+        wrong="near = wide[:, 1:] > wide[:, :1]",
+        origin="Draws go on until one is ahead, and the hinge begins 1 before: what is just behind is let be.",
+        caught_by=("lists in loops", "lists by complex step"),
+    ),
+    Fault(
+        name="torch-weight-in-the-graph",
+        function="mf_torch.objective:loss",
+        right="return (found(scores) * worths[:, 1:] * (1 + scores[:, 1:] - scores[:, :1])).sum(dim=1)",
+        wrong="ahead = 1 + scores[:, 1:] - scores[:, :1]\n"
+        "return (found(scores) * worths[:, 1:] * ahead**2 / ahead.detach()).sum(dim=1)",
+        origin="The weight is made of the scores and not cut off from the graph: J is right, and its slope is of more.",
+        caught_by=("lists in loops", "lists by complex step"),
+    ),
+    Fault(
         name="torch-lower-end-forgotten",
         function="mf_torch.grades:loss",
         right="ends = -F.logsigmoid(upper) * (at <= last) - F.logsigmoid(-lower) * (at > 0)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,7 +81,7 @@ def loss(
     config: Config,
     module: MatrixFactorization | None = None,
 ) -> Float[Tensor, " B"]:
-    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49); its derivatives are autograd's to find."""
+    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49, 83); its derivatives are autograd's to find."""
     if module is not None and module.t is not None:
         return grades.loss(predicted, values, module)
     if config.loss == "bpr":
@@ -90,6 +90,9 @@ def loss(
     if config.loss == "softmax":
         z = in_lists(predicted - values, config)
         return torch.logsumexp(z, dim=1) - z[:, 0]  # Eq. 49
+    if config.loss == "warp":
+        scores, worths = in_lists(predicted, config), in_lists(values, config)
+        return (found(scores) * worths[:, 1:] * (1 + scores[:, 1:] - scores[:, :1])).sum(dim=1)  # Eq. 83
     if config.loss == "all_pairs":
         return config.loss_scale * values * (predicted - 1) ** 2 + 1 - 2 * predicted  # Eq. 46
     if config.loss == "logistic":
@@ -114,8 +117,17 @@ def in_lists(numbers: Tensor, config: Config) -> Tensor:
     return numbers.reshape(-1, 1 + config.n_negatives)
 
 
+def found(scores: Float[Tensor, "B width"]) -> Bool[Tensor, "B drawn"]:
+    """The first drawn item that is too near (Eq. 81), cut off from the graph; the twin of that by hand."""
+    wide = scores.detach().double()
+    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 81
+    return near & (near.cumsum(dim=1) == 1)  # Eq. 81
+
+
 def _lacks(scores: Tensor, offsets: Tensor, config: Config) -> Tensor:
-    """What the chosen item's probability lacks to 1, (B,)."""
+    """What the chosen item's probability lacks to 1, or with ``warp`` whether an item is too near; (B,)."""
+    if config.loss == "warp":
+        return found(scores).any(dim=1)
     if config.loss == "bpr":
         return torch.sigmoid(scores[:, 1:] - scores[:, :1]).mean(dim=1)
     return torch.softmax(scores - offsets, dim=1)[:, 1:].sum(dim=1)

@@ -87,6 +87,9 @@ def test_results_of_other_kinds_share_the_page(
 def test_the_verdict_says_who_is_best_and_whether_that_may_be_chance(outcome: Json) -> None:
     assert accuracy_page.verdict(outcome).startswith("tiny: good has the lowest test RMSE, 0.5000 (0.5000 to 0.5000), ")
     assert accuracy_page.verdict(outcome).endswith("0.2500 below worse.")
+    behind = [row.cells[3] for row in accuracy_page.part(outcome).table.rows[:2]]
+    assert [cell.text for cell in behind] == ["the best", "+0.2500 to +0.2500"]
+    assert [cell.value for cell in behind] == [0.0, pytest.approx(0.25)]
     mine = json.loads(json.dumps(outcome).replace('"worse"', '"mf_numpy als"'))
     row = next(row for row in mine["systems"] if row["system"] == "mf_numpy als")
     assert "mf_numpy als, the best of ours, is 0.2500 above it (0.2500 to 0.2500)." in accuracy_page.verdict(mine)
@@ -99,6 +102,8 @@ def test_the_details_say_what_each_system_is_and_which_differences_are_sure(outc
     assert about.table is not None
     (good, worse) = ([cell.text for cell in row.cells] for row in about.table.rows)
     assert good[0] == "good" and good[3] == "float32" and worse[7] == "–"
+    spent = [one["wall_s"] for key, one in outcome["cases"].items() if key.startswith("good, point ")]
+    assert about.table.rows[0].cells[6].value == pytest.approx(sum(spent)) and len(spent) == 3
     assert _matrix(outcome) == [["1 good", "", "-0.2500"], ["2 worse", "+0.2500", ""]]
     assert "Of 1 pairs of systems 1 differ surely in RMSE and 1 in MAE" in sure.about
     close = json.loads(json.dumps(outcome))

@@ -80,6 +80,16 @@ def test_smoke_is_complete_and_equal(finished: Json) -> None:
     assert finished["verdict"].startswith("all ")
 
 
+def test_the_folds_show_the_checks_and_the_warm_up_under_their_headings(finished: Json) -> None:
+    _, checks, costs = (fold.table for fold in report._folds(finished))
+    assert checks is not None and costs is not None
+    rows = [row for row in finished["rows"] if row["status"] == "ok"]
+    for row, checked, cost in zip(rows, checks.rows, costs.rows, strict=True):
+        told = [cell.value for cell in (*checked.cells[1:3], *cost.cells[5:8])]
+        assert told[:2] == [row["check"][name] for name in ("gradient", "trajectory")]
+        assert told[2:] == [row["warm_up"][name] for name in ("imports_s", "data_s", "first_fit_s")]
+
+
 def test_float32_bound_is_the_measured_drift(finished: Json) -> None:
     drift = max(
         r["difference"]["largest"]

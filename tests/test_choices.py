@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import mf_numpy
 import mf_torch
-from mf_numpy import Config, Ratings, Split, gradients, ranking, sampling
+from mf_numpy import Config, Ratings, Split, gradients, list_losses, losses, ranking, sampling
 from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.check import relative_difference
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.objective import objective
 from mf_numpy.split import Holdout
+from mf_torch.objective import found as found_by_torch
 from tests.same_fits import assert_same_way
 
-LISTS = ("bpr", "softmax")
+LISTS = ("bpr", "softmax", "warp")
 
 
 def _choices(m: int = 14, n: int = 11, seed: int = 6) -> Ratings:
@@ -101,6 +103,8 @@ def test_every_rule_goes_one_way_by_every_backend(loss: str, rule: str) -> None:
     if loss == "all_pairs" and "batch_size" in RULES[rule]:
         pytest.skip("every step takes all pairs")
     drawn = {"n_negatives": 2, "negative_power": 0.5} if loss in LISTS else {}
+    if loss == "warp":
+        drawn = {"n_negatives": 4}
     train, config = _choices(), _config(loss, **RULES[rule], **drawn)
     gold = mf_numpy.fit(train, config, backend="loops")
     found = [mf_numpy.fit(train, config, backend=name) for name in ("numpy", "numba")]
@@ -148,6 +152,27 @@ def test_who_has_chosen_nearly_everything_draws_from_the_rest() -> None:
         sampling.negatives(users[:200], items[:200], 202, 1, config)
 
 
+def test_the_same_scores_find_the_same_items_in_both_packages() -> None:
+    scores = np.random.default_rng(8).normal(size=(400, 6)).astype(np.float32)
+    # On the margin to the last bit, above it by that bit, and above it by what float32 rounds off.
+    scores[:3] = -5
+    scores[:3, 0] = 1.5, 1.5, -(2.0**-30)
+    scores[:3, 3] = 0.5, np.nextafter(np.float32(0.5), np.float32(1)), -1
+    by_hand, by_torch = list_losses.found(scores), found_by_torch(torch.tensor(scores, requires_grad=True))
+    assert not by_torch.requires_grad and (by_hand == by_torch.numpy()).all()
+    assert by_hand[:3].sum(axis=1).tolist() == by_hand[:3, 2].tolist() == [0, 1, 1]
+    assert set(by_hand.sum(axis=1).tolist()) == {0, 1}
+
+
+def test_a_rank_that_no_item_has_is_worth_nothing() -> None:
+    assert Config(loss="warp").n_negatives == 10 and Config(loss="bpr").n_negatives == Config().n_negatives == 1
+    worths = sampling.worths(4, _config("warp", n_negatives=5))
+    assert worths == pytest.approx([0, 1 + 1 / 2 + 1 / 3, 1, 1, 0, 0])
+    assert sampling.worths(1, Config()).tolist() == [0, 0]
+    late = np.array([3.0, -1.0, -1.0, -1.0, 2.5, 9.0])
+    assert losses.value(late, worths, _config("warp", n_negatives=5)).tolist() == [0.0]
+
+
 @pytest.mark.parametrize("loss", ["all_pairs", *LISTS])
 def test_held_out_choices_are_ranked_better_than_by_popularity(loss: str) -> None:
     rng = np.random.default_rng(0)
@@ -188,6 +213,8 @@ def test_what_does_not_go_with_a_loss_of_choices(small: Split) -> None:
         ("all_pairs", {"n_negatives": 3}, "n_negatives is 3 with loss 'all_pairs'"),
         ("bpr", {"solver": "lbfgs"}, "solver is 'lbfgs' with loss 'bpr', which draws anew"),
         ("bpr", {"n_negatives": 0}, "n_negatives is 0"),
+        ("warp", {"negative_power": 0.5}, "negative_power is 0.5 with loss 'warp', whose draws tell a rank"),
+        ("warp", {"solver": "sgd"}, "solver is 'sgd' with loss 'warp', which draws anew"),
     ):
         with pytest.raises(ConfigError, match=words):
             _config(loss, **settings)

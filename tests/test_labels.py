@@ -86,6 +86,8 @@ def test_no_number_of_a_committed_accuracy_figure_hides_another(path: Any, monke
     drawn = accuracy_figures.pictures(outcome)[0]
     ((boxes, others),) = seen
     assert apart(boxes, others) and len(boxes) > 1
+    # Who has no number is told.
+    assert len(boxes) == sum(f"{row['system']} {row['rmse']:.4f}" not in drawn.about for row in outcome["systems"])
     # Numbers are ranks, and every one is in the key.
     for k, row in enumerate(sorted(outcome["systems"], key=lambda row: float(row["rmse"]))[: len(boxes)], 1):
         assert f">{k}  {row['system']}<" in drawn.svg and f">{k}<" in drawn.svg

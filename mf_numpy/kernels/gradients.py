@@ -303,9 +303,13 @@ def _sums_of_blocks(params: Params, laid: Blocks, config: Config, room: Workspac
 def _sums_of_pairs(params: Params, batch: Batch, config: Config, grads: Tensors) -> tuple[float, float]:
     b, c, biased = biases(params)
     predicted = predict(params, batch.users, batch.items)
-    e = losses.residual(predicted, batch.values, config, params.cuts)
+    users, items, e = batch.users, batch.items, losses.residual(predicted, batch.values, config, params.cuts)
+    if config.loss == "warp":
+        # Most of what was drawn is pushed nowhere.
+        pushed = np.flatnonzero(e)
+        users, items, e = users[pushed], items[pushed], e[pushed]
     pairs_kernel(form(params.shape[2]))(
-        batch.users, batch.items, e, params.P, params.Q, grads["P"], grads["Q"],
+        users, items, e, params.P, params.Q, grads["P"], grads["Q"],
         grads.get("b", b), grads.get("c", c), biased,
     )  # fmt: skip
     if config.loss in DRAWN and biased:
