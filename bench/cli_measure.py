@@ -285,6 +285,26 @@ def clicks(
 
 
 @app.command
+def search(
+    *,
+    data: Annotated[str, Parameter(help="a protocol, which `protocols` lists, or its data set")] = "ml-100k",
+    minutes: Annotated[float, Parameter(help="when no further fit is begun, over all runs of a file")] = 6.0,
+    sampler: Annotated[str, Parameter(help="tpe, which needs the extra `search` (Optuna), or random")] = "tpe",
+    seed: Annotated[int, Parameter(help="of the points")] = 0,
+    resume: _Resume = False,
+    out: _Out = None,
+) -> int:
+    """Look for settings of gibbs and of sgd on ratings held out of a training side; every point is recorded."""
+    from bench import protocols
+    from bench import search as looked
+
+    protocol, asked = protocols.find(data), looked.Search(60 * minutes, sampler, seed)
+    path = out or OUT / f"search-{protocol.name}.json"
+    outcome = looked.measure(protocol, asked, path=path, resume=resume, say=say())
+    return kept(outcome, path, list(looked.summary(outcome)))
+
+
+@app.command
 def instructions(
     *,
     data: Data = "ml-1m",

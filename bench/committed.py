@@ -35,6 +35,7 @@ COMMANDS = {
     "mf-accuracy": "run --suite peers",
     "mf-newcomers": "newcomers",
     "mf-clicks": "clicks",
+    "mf-search": "search",
 }
 """What measures a result of each schema, after ``python -m bench``."""
 _OF_OURS = "run --suite accuracy"

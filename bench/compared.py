@@ -188,6 +188,12 @@ def _clicks(result: Json) -> Iterator[Case]:
         yield Case(row["system"], rounds, lost, about, trouble)
 
 
+def _search(result: Json) -> Iterator[Case]:
+    for key, case in result["cases"].items():
+        about = {"solver": case["solver"], "settings": case["settings"]}
+        yield Case(key, rmses=_rmse(case["rmse"]), about=about)
+
+
 SCHEMAS = {
     "mf-bench": Schema(1, _suite, "data"),
     "mf-speed": Schema(1, _speed),
@@ -203,4 +209,5 @@ SCHEMAS = {
     "mf-accuracy": Schema(1, _accuracy, "protocol"),
     "mf-newcomers": Schema(1, _newcomers),
     "mf-clicks": Schema(1, _clicks, error="NDCG@10 loss"),
+    "mf-search": Schema(1, _search),
 }

@@ -71,6 +71,10 @@ _Output = Annotated[
 _Resume = Annotated[
     str | None, Parameter(group=FIT_GROUP, help="Model file to go on from, on the same data and --seed.")
 ]
+_Draws = Annotated[
+    str | None,
+    Parameter(group=FIT_GROUP, help="New file for the draws of gibbs and hmc, else in memory."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +183,7 @@ def build_app(
         valid: _Valid = None,
         output: _Output = None,
         resume: _Resume = None,
+        draws: _Draws = None,
         how: Any = fit_options(),  # noqa: B008
         features: Any = no_features,
         settings: Any = no_settings,
@@ -198,6 +203,7 @@ def build_app(
             valid=valid,
             output=output,
             resume=resume,
+            draws=draws,
             reader=asdict(reader),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mf_numpy import cli_features, store
+from mf_numpy import cli_features, draws_file, store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
 from mf_numpy.cli_times import times_of
 from mf_numpy.config import RANKING
 from mf_numpy.errors import ConfigError, choose, counted
+from mf_numpy.files import check_writable
 from mf_numpy.metrics import Scores
 from mf_numpy.progress import Progress
 from mf_numpy.ranking import score_ranking
@@ -43,6 +45,7 @@ def fit(
     valid: float | None,
     output: str | None,
     resume: str | None,
+    draws: str | None,
     reader: Mapping[str, Any],
 ) -> int:
     """Fit a model, show its progress and its scores, save it; the exit code says how it ended."""
@@ -68,7 +71,12 @@ def fit(
         run = counted(first, "epoch")
         raise ConfigError(f"the model has run {run} already, and n_epochs is {config.n_epochs}; raise it")
     target = output or resume or "model.safetensors"
-    store.check_writable(target)
+    check_writable(target)
+    if draws is not None:
+        if os.path.realpath(draws) == os.path.realpath(target):
+            raise ConfigError(f"output and draws are both {target!r}; give the draws a name of their own")
+        draws_file.check_new(draws)
+        how = {**how, "draws_to": draws}
 
     ratings = read(data, reader)
     share = valid if valid is not None else base.valid if earlier is None else _share_held_out(earlier, ratings)

@@ -18,6 +18,7 @@ from mf_numpy.cli_times import as_of, times_of
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError, choose, counted
 from mf_numpy.facts import read_lines
+from mf_numpy.files import check_writable, replacing
 from mf_numpy.ranking import Gain
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.recipes import RECIPES
@@ -134,7 +135,7 @@ def predict_pairs(
     result = as_of(store.load(model), at)
     _check_clip(result, clip)
     if output is not None:
-        store.check_writable(output)
+        check_writable(output)
     rows = read_lines(Path(pairs), {user: "--user", item: "--item"})
     ids = result.catalogue
     made = result.predict(
@@ -148,7 +149,7 @@ def predict_pairs(
     if output is None:
         rows.to_csv(sys.stdout, index=False)
         return
-    with store.replacing(output) as partial:
+    with replacing(output) as partial:
         rows.to_csv(partial, index=False)
     console().print(f"{counted(len(rows), 'prediction')} saved to {output}", soft_wrap=True)
 

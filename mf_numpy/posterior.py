@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from mf_numpy import design as by_hand
 from mf_numpy.config import Config
+from mf_numpy.design import Design
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.ratings import Array
+
+if TYPE_CHECKING:
+    from mf_numpy.draws_file import Spool
 
 
 def is_kept(epoch: int, config: Config) -> bool:
     """Whether the draw of epoch 1, 2, ... is kept: every ``thin``-th past ``burn_in``."""
     past = epoch - config.burn_in
     return past > 0 and past % config.thin == 0
+
+
+class Each(Sequence[Params]):
+    """Parameters that are made one by one, when they are asked for."""
+
+    def __init__(self, make: Callable[[int], Params], length: int) -> None:
+        self._make, self._places = make, range(length)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Params: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Params]: ...
+    def __getitem__(self, at: int | slice) -> Params | list[Params]:
+        places = self._places[at]
+        return self._make(places) if isinstance(places, int) else [self._make(place) for place in places]
+
+    def __iter__(self) -> Iterator[Params]:
+        return map(self._make, self._places)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A file of draws (`mf_numpy.draws_file`); the arrays stay there.
+
+    Attributes:
+        path: where it is.
+        shares: (n, S, K), Q / S.
+        rows: with a design P (m, S, K) and Q (n, S, K), what users and items are made of in the mean; else None.
+    """
+
+    path: Path
+    shares: Array
+    rows: Tensors | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +70,26 @@ class Draws:
         points: parameters.
         precisions: α beside each, in 1/rating².
         stacked: the arrays whose views they are, as `tensors` has them, or None.
+        spool: where further draws are written, or None to keep them in memory.
+        kept: the file in which they are, once the chain has ended, or None.
     """
 
-    points: tuple[Params, ...] = ()
+    points: Sequence[Params] = ()
     precisions: tuple[float, ...] = ()
     stacked: Tensors | None = None
+    spool: Spool | None = None
+    kept: Kept | None = None
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.precisions)
 
     def with_draw(self, point: Params, precision: float) -> Draws:
         """These and one more."""
-        return Draws((*self.points, point), (*self.precisions, precision))
+        precisions, spool = (*self.precisions, precision), self.spool
+        if spool is None:
+            return Draws((*self.points, point), precisions)
+        spool.put(len(self), point)
+        return Draws(Each(spool.point, len(precisions)), precisions, spool=spool)
 
     @classmethod
     def of(cls, tensors: Tensors, precisions: Array, mu: float) -> Draws:
@@ -62,11 +113,32 @@ class Draws:
         else:
             # A view, of the file where there is one.
             P = self.stacked["P"].reshape(len(first.P), -1)
-        Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 67
-        if first.b is None:
+        if self.kept is None:
+            Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 67
+        else:
+            Q = self.kept.shares.reshape(len(first.Q), -1)
+        if first.b is None or first.c is None:
             return replace(first, P=P, Q=Q)
-        b, c = (np.mean([getattr(point, name) for point in self.points], axis=0, dtype=np.float64) for name in "bc")
-        return replace(first, P=P, Q=Q, b=b.astype(P.dtype), c=c.astype(P.dtype))
+        totals = {"b": np.zeros(len(first.b)), "c": np.zeros(len(first.c))}
+        for point in self.points:
+            for name, total in totals.items():
+                total += getattr(point, name)
+        b, c = ((total / len(self)).astype(P.dtype) for total in totals.values())
+        return replace(first, P=P, Q=Q, b=b, c=c)
+
+    def rows(self, mean: Params, design: Design) -> Params:
+        """What users and items are made of where their features are as in `mean` (Eq. 33)."""
+        rows = self.kept.rows if self.kept is not None else None
+        if rows is None:
+            return by_hand.rows(mean, design)
+        biases = by_hand.rows(replace(mean, P=mean.P[:, :0], Q=mean.Q[:, :0]), design)
+        P, Q = (rows[name].reshape(len(rows[name]), -1) for name in "PQ")
+        return replace(biases, P=P, Q=Q)
+
+
+def so_far(draws: Draws | None) -> Draws:
+    """The draws that a chain has where it begins or goes on."""
+    return Draws() if draws is None else draws
 
 
 class RunningMean:

@@ -21,11 +21,15 @@ _SCORES_AT_ONCE = 1 << 23
 
 def score_all(params: Params, users: Array) -> Array:
     """r̂ of every item for `users` (B,): (B, n), by one matrix product (Eq. 1)."""
-    scores = params.P[users] @ params.Q.T + params.mu
+    k = params.P.shape[1]
+    scores = np.empty((len(users), len(params.Q)), params.P.dtype)
+    # Of a mean over draws a row has many factors.
+    for begin in range(0, len(users), size := max(1, _SCORES_AT_ONCE // max(1, k))):
+        part = slice(begin, begin + size)
+        scores[part] = params.P[users[part]] @ params.Q.T + params.mu
     if params.b is not None and params.c is not None:
         scores += params.b[users][:, None] + params.c
-    out: Array = scores
-    return out
+    return scores
 
 
 def top_n(

@@ -19,7 +19,7 @@ from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import Scores, predict_known_and_cold, score
 from mf_numpy.model import Params
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, Each
 from mf_numpy.ratings import Array, IdMap, Layout, Ratings
 from mf_numpy.split import Holdout
 
@@ -130,7 +130,7 @@ class FitResult:
         kept, design = self.state.draws, self.design
         if not kept or design is None:
             return kept
-        return Draws(tuple(by_hand.rows(point, design) for point in kept.points), kept.precisions)
+        return Draws(Each(lambda at: by_hand.rows(kept.points[at], design), len(kept)), kept.precisions)
 
     def at(self, timestamp: int) -> FitResult:
         """The model of users and items at a time, in seconds since 1970, of a fit of them at many (`mf_numpy.timed`).

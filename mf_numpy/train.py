@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mf_numpy import losses, model
+from mf_numpy import draws_file, losses, model
 from mf_numpy.batch import Batch
 from mf_numpy.config import RANKING, SAMPLERS, STEPS_OF_THEIR_OWN, Config
 from mf_numpy.design import Design
@@ -30,6 +31,7 @@ from mf_numpy.split import Holdout
 
 Callback = Callable[[EpochRecord], bool | None]
 S = TypeVar("S")
+R = TypeVar("R")
 
 _PAIRS_AT_ONCE = 1 << 18
 """Pairs that are predicted together where nobody needs them all."""
@@ -54,6 +56,7 @@ def fit(
     backend: Backend = "numba",
     design: Design | None = None,
     resume: FitResult | None = None,
+    draws_to: str | PathLike[str] | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings with hand-written gradients.
 
@@ -64,17 +67,21 @@ def fit(
         backend: ``numba`` (fast), ``numpy`` (SciPy sparse products) or ``loops`` (plain Python).
         design: what users and items are made of (Eq. 33); without one each is a thing of its own.
         resume: an earlier result to go on from, up to ``config.n_epochs`` in all.
+        draws_to: of ``gibbs`` and ``hmc``, a new file that holds the draws in the room of memory, for this fit and for
+            all that is asked of its result (`mf_numpy.draws_file`).
 
     Returns:
         A `FitResult`. Ctrl-C stops after the last whole epoch and returns what was learned.
 
     Raises:
-        ConfigError: ``patience`` without `valid`, a `resume` that does not fit, or a solver that takes no design.
+        ConfigError: ``patience`` without `valid`, a `resume` that does not fit, a solver that takes no design, or one
+            that draws nothing with `draws_to`.
         DataError: no ratings, ratings that the loss is not made for, or a design of other users or items.
+        OSError: draws that cannot be written.
     """
     config = config or Config()
     engine = engine_for(config, backend) if design is None else design_engine(design, config, backend)
-    return run(engine, train, config, valid=valid, callback=callback, resume=resume)
+    return run(engine, train, config, valid=valid, callback=callback, resume=resume, draws_to=draws_to)
 
 
 def run(
@@ -85,6 +92,7 @@ def run(
     valid: Holdout | None = None,
     callback: Callback | None = None,
     resume: FitResult | None = None,
+    draws_to: str | PathLike[str] | None = None,
 ) -> FitResult:
     """`fit` for any backend: the loop, early stopping, divergence, interruption and history."""
     _check(train, config, valid, resume)
@@ -97,6 +105,9 @@ def run(
     whole = engine.load(train, config)
     begin = init if described is None else described.first
     point = resume.state.copy() if resume else begin(train, config)
+    spooled = draws_file.begin(draws_to, config, point.params, point.draws)
+    if spooled is not None:
+        point = replace(point, draws=spooled)
     state = engine.start(point, whole, config)
     chain = _chain(valid, config, resume, described)
     # Most engines have gone on to a copy of their own.
@@ -152,27 +163,31 @@ def run(
     if status != "diverged" and here.epoch > first and not _predicts(engine, _rows(engine, here), train, config):
         status, message = "diverged", diverged(history[-1], good.epoch, config)
         here = good
+    if spooled is not None and here.draws is not None:
+        design = None if described is None else described.design
+        here = replace(here, draws=_surely(partial(draws_file.finish, here.draws, design)))
     params = here.draws.mean() if here.draws else here.params
     if best is not None and config.patience and status != "diverged":
         params = best.params
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
     # The row view of the ratings takes the room of the engine's layout, not room beside it.
     del state, whole
-    catalogue = _catalogue(train)
+    catalogue = _surely(partial(Catalogue.of, train))
     result = FitResult(
         params, config, tuple(history), status, message, engine.backend, engine.device, catalogue, here
     )  # fmt: skip
     if described is None:
         return result
-    return replace(result, params=described.rows(params), of_features=params, design=described.design)
+    rows = here.draws.rows(params, described.design) if here.draws else described.rows(params)
+    return replace(result, params=rows, of_features=params, design=described.design)
 
 
-def _catalogue(train: Ratings) -> Catalogue:
+def _surely(make: Callable[[], R]) -> R:
     try:
-        return Catalogue.of(train)
+        return make()
     except KeyboardInterrupt:
         # All epochs are done: what they learned is worth this last second.
-        return Catalogue.of(train)
+        return make()
 
 
 def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) -> tuple[S, EpochRecord]:

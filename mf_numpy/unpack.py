@@ -9,7 +9,6 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from mf_numpy import design as by_hand
 from mf_numpy import feature_words
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
@@ -27,9 +26,11 @@ from mf_numpy.timed import Times
 class Unpacker:
     """Arrays and text of a file → `FitResult`; every array is checked before anything indexes with it."""
 
-    def __init__(self, tensors: Tensors, metadata: dict[str, str]) -> None:
+    def __init__(self, tensors: Tensors, metadata: dict[str, str], beside: Draws | None = None) -> None:
+        """`beside` are the draws that lie in a file of their own."""
         self.tensors = tensors
         self.metadata = metadata
+        self.beside = beside
 
     def result(self) -> FitResult:
         config = Config.from_dict(self.fact("config"))
@@ -55,7 +56,7 @@ class Unpacker:
         params = draws.mean() if draws else Params.of(self.group("params", of_rows, config), mu, cuts)
         if design is not None:
             of_features = params if draws else Params.of(self.group("features", shapes, config), mu)
-            params = by_hand.rows(params, design) if draws else params
+            params = draws.rows(params, design) if draws else params
         last, memory = of_features or params, None
         if self.has("last"):
             last = Params.of(self.group("last", shapes, config), mu, cuts)
@@ -126,6 +127,11 @@ class Unpacker:
         if precisions.ndim != 1 or not len(precisions):
             raise FileFormatError(f"is damaged: 'draws.precision' has shape {precisions.shape}")
         shapes = {name: (shape[0], len(precisions), *shape[1:]) for name, shape in shapes.items()}
+        if self.beside is not None:
+            found = {name: array.shape for name, array in (self.beside.stacked or {}).items()}
+            if found != shapes:
+                raise FileFormatError(f"is damaged: its draws have the shapes {found}, not {shapes}")
+            return self.beside
         return Draws.of(self.group("draws", shapes, config), precisions, mu)
 
     def cuts(self, config: Config) -> Cuts:

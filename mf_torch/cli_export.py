@@ -8,6 +8,7 @@ from mf_numpy import store
 from mf_numpy.cli_output import console
 from mf_numpy.cli_times import as_of
 from mf_numpy.errors import ConfigError
+from mf_numpy.files import check_writable
 from mf_torch.export import export_scorer, export_top_n
 
 
@@ -16,7 +17,7 @@ def export(model: str, output: str | None, *, top_n: int | None, exclude: Any) -
     if exclude is not None and top_n is None:
         raise ConfigError(f"exclude is {exclude!r} for a scorer, which ranks nothing; give --top-n, or drop it")
     target = output or ("scorer.pt2" if top_n is None else "top-n.pt2")
-    store.check_writable(target)
+    check_writable(target)
     result = as_of(store.load(model))
     if top_n is None:
         export_scorer(result, target)

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mf_numpy import store
 from mf_numpy.errors import choose
+from mf_numpy.files import check_writable, replacing
 from mf_numpy.result import FitResult
 from mf_torch.model import MatrixFactorization
 from mf_torch.recommend import TopN, assert_in_range
@@ -57,7 +57,7 @@ def export_scorer(result: FitResult, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written; as `mf_numpy.store.save`.
     """
-    store.check_writable(path)
+    check_writable(path)
     pairs = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
     _write(Scorer(_frozen(result)), pairs, result, path, {"kind": "scorer", "inputs": ["users", "items"]})
 
@@ -78,7 +78,7 @@ def export_top_n(result: FitResult, path: str | os.PathLike[str], n: int = 10, *
         OSError: the file cannot be written; as `mf_numpy.store.save`.
     """
     choose("exclude", exclude, get_args(Exclude))
-    store.check_writable(path)
+    check_writable(path)
     model = _frozen(result)
     lists = TopN(model, n, seen=result.catalogue.seen if exclude == "seen" else None)
     inputs: tuple[Tensor, ...] = (torch.zeros(2, dtype=torch.int64),)
@@ -117,5 +117,5 @@ def _write(
     # Through memory: torch.export.save wants a name that ends in .pt2, and the half-written file has another.
     buffer = io.BytesIO()
     torch.export.save(exported, buffer, extra_files={FACTS: json.dumps(about)})
-    with store.replacing(path) as partial:
+    with replacing(path) as partial:
         partial.write_bytes(buffer.getbuffer())

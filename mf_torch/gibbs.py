@@ -21,7 +21,7 @@ from mf_numpy.engine import State
 from mf_numpy.kernels import predict
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
-from mf_numpy.posterior import Draws, is_kept
+from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array, Ratings
 
 CELLS = 1 << 22
@@ -124,7 +124,7 @@ class GibbsEngine:
             params.b is not None,
             state.epoch,
             n_ratings=len(whole),
-            draws=state.draws or Draws(),
+            draws=so_far(state.draws),
         )
 
     def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from mf_numpy.engine import State
 from mf_numpy.gibbs import Prior, SideNoise
 from mf_numpy.kernels import predict
 from mf_numpy.metrics import Predictor
-from mf_numpy.posterior import Draws, is_kept
+from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array, Ratings
 from mf_torch.batch import Batch, to_device
 from mf_torch.gibbs import prior_of
@@ -66,7 +66,7 @@ class HmcEngine:
 
     def start(self, state: State, whole: Whole, config: Config) -> HmcState:
         module = MatrixFactorization(state.params, self.device)
-        return HmcState(module, state.epoch, n_ratings=len(whole), draws=state.draws or Draws())
+        return HmcState(module, state.epoch, n_ratings=len(whole), draws=so_far(state.draws))
 
     def batches(self, whole: Whole, epoch: int, config: Config) -> Any:
         yield whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ def fit(
     storage: str | None = None,
     design: Design | None = None,
     resume: FitResult | None = None,
+    draws_to: str | PathLike[str] | None = None,
 ) -> FitResult:
     """Minimise Eq. 2 over the training ratings; autograd finds the gradients. A sampler draws from the posterior.
 
@@ -144,7 +146,7 @@ def fit(
         engine = DesignSgdEngine(design, config, device, path) if single else DesignEngine(design, device, path)
     mode: AbstractContextManager[None] = _deterministic() if deterministic else nullcontext()
     with mode, _float32_products(tf32):
-        result = by_hand.run(engine, train, config, valid=valid, callback=callback, resume=resume)
+        result = by_hand.run(engine, train, config, valid=valid, callback=callback, resume=resume, draws_to=draws_to)
     details = {
         "path": path, "graph": graph, "deterministic": deterministic, "tf32": tf32, "sparse_grad": sparse_grad,
         "storage": storage,

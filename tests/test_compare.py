@@ -26,12 +26,15 @@ def _has_intervals(path: Path) -> bool:
 
 
 COMMITTED = [p.name for p in committed.paths("*.json") if p.name != "instructions.json" and _has_intervals(p)]
+UNTIMED = ("defaults.json", *(name for name in COMMITTED if name.startswith("search-")))
+"""What has RMSEs alone to compare."""
 SPEED = "speed-ml-1m.json"
 
 MODULES = {
     "mf-bench": "result", "mf-speed": "speed", "mf-paths": "paths", "mf-race": "race", "mf-scaling": "scaling",
     "mf-roofline": "kernels", "mf-rungs": "rungs", "mf-sweep": "sweep", "mf-links": "links", "mf-cuda": "cuda",
     "mf-defaults": "defaults", "mf-accuracy": "accuracy", "mf-newcomers": "newcomers", "mf-clicks": "clicks",
+    "mf-search": "search",
 }  # fmt: skip
 
 
@@ -93,7 +96,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_result_beside_itself_is_within_noise(name: str, few_draws: None) -> None:
     path = committed.path(name)
-    found = compare.compare(path, path, slower=None if name == "defaults.json" else 1.0, rmse=None)
+    found = compare.compare(path, path, slower=None if name in UNTIMED else 1.0, rmse=None)
     cases = list(SCHEMAS[found["of"]].cases(json.loads(path.read_text(encoding="utf-8"))))
     assert len({case.key for case in cases}) == len(cases) > 4
     ratios = [row for row in found["times"] if row["ratio"] is not None]
@@ -108,7 +111,7 @@ def test_a_result_beside_itself_is_within_noise(name: str, few_draws: None) -> N
     assert max(map(len, compare_text.text(found))) <= 80
 
 
-@pytest.mark.parametrize("name", [name for name in COMMITTED if name != "defaults.json"])
+@pytest.mark.parametrize("name", [name for name in COMMITTED if name not in UNTIMED])
 def test_twice_the_samples_are_a_ratio_of_two(name: str, tmp_path: Path, few_draws: None) -> None:
     path, slow = committed.path(name), written(tmp_path, name, lambda outcome: scaled(outcome, 2.0))
     found = compare.compare(path, slow, slower=1.1)

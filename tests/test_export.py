@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mf_numpy import ConfigError, recommend, store
+from mf_numpy import ConfigError, files, recommend
 from mf_numpy import model as by_hand
 from mf_numpy.cli import run
 from mf_numpy.result import FitResult
@@ -191,7 +191,7 @@ def test_an_older_program_stays_until_the_new_one_is_whole(tmp_path: Path, monke
     def fails(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(store, "_flush", fails)
+    monkeypatch.setattr(files, "_flush", fails)
     with pytest.raises(OSError, match="disk full"):
         export_scorer(table(), tmp_path / "a.pt2")
     assert (tmp_path / "a.pt2").read_bytes() == b"old"

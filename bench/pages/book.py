@@ -21,6 +21,7 @@ from bench.pages import (
     roofline,
     rungs,
     scaling,
+    search,
     speed,
     sweep,
 )
@@ -52,6 +53,7 @@ KINDS: Mapping[str, Callable[[Json], Section]] = {
     "mf-rungs": rungs.part,
     "mf-newcomers": newcomers.part,
     "mf-clicks": clicks.part,
+    "mf-search": search.part,
 }
 """What makes a section of a result, by its schema."""
 

@@ -28,7 +28,7 @@ from mf_numpy.kernels.gibbs import moments
 from mf_numpy.kernels.vector import form
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
-from mf_numpy.posterior import Draws, is_kept
+from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array, Ratings
 from mf_numpy.solvers.als import AlsEngine, Rows
 
@@ -135,7 +135,7 @@ class DesignGibbsEngine(OfFeatures):
         return Whole(user, item, gibbs.scale_of(user.values), blocks)
 
     def start(self, state: State, whole: Whole, config: Config) -> Point:
-        return Point(state.params, state.epoch, draws=state.draws or Draws())
+        return Point(state.params, state.epoch, draws=so_far(state.draws))
 
     def batches(self, whole: Whole, epoch: int, config: Config) -> Iterator[Whole]:
         yield whole

@@ -20,7 +20,7 @@ from mf_numpy.kernels.compiling import over_rows
 from mf_numpy.kernels.gibbs import moments, squares_kernel
 from mf_numpy.kernels.model import biases
 from mf_numpy.model import predict
-from mf_numpy.posterior import Draws, is_kept
+from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array
 from mf_numpy.solvers.als import AlsEngine, AlsState, BothSides, Rows, put, what_is_left
 
@@ -48,7 +48,7 @@ class GibbsEngine(AlsEngine):
 
     def start(self, state: State, whole: BothSides, config: Config) -> GibbsState:
         begun, scale = super().start(state, whole, config), gibbs.scale_of(whole.user.values)
-        return GibbsState(begun.params, begun.P, begun.Q, begun.epoch, scale=scale, draws=state.draws or Draws())
+        return GibbsState(begun.params, begun.P, begun.Q, begun.epoch, scale=scale, draws=so_far(state.draws))
 
     def step(self, state: AlsState, batch: BothSides, config: Config) -> GibbsState:
         """A sweep: α, all users, then all items."""

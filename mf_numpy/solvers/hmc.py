@@ -15,7 +15,7 @@ from mf_numpy.engine import NumpyEngine, State
 from mf_numpy.gibbs import Noise, Prior, SideNoise
 from mf_numpy.model import Params
 from mf_numpy.objective import Evaluation
-from mf_numpy.posterior import Draws, is_kept
+from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array
 
 
@@ -60,7 +60,7 @@ class HmcEngine(NumpyEngine):
     def start(self, state: State, whole: Batch, config: Config) -> HmcState:
         room = super().start(state, whole, config).room
         scale = gibbs.scale_of(whole.values)
-        return HmcState(state.params, epoch=state.epoch, room=room, scale=scale, draws=state.draws or Draws())
+        return HmcState(state.params, epoch=state.epoch, room=room, scale=scale, draws=so_far(state.draws))
 
     def step(self, state: State, batch: Batch, config: Config) -> HmcState:
         """α, the priors of both sides, then a trajectory of all rows."""

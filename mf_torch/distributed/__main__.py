@@ -85,10 +85,10 @@ def fit(
     settings: Any = _NO_SETTINGS,
 ) -> int:
     """Fit a model on all processes that torchrun started, or on this one alone."""
-    from mf_numpy import store
     from mf_numpy.cli_fit import given_of
     from mf_numpy.cli_output import console, warn
     from mf_numpy.errors import choose
+    from mf_numpy.files import check_writable
     from mf_numpy.progress import Progress
     from mf_numpy.recipes import RECIPES
     from mf_numpy.result import FitResult
@@ -101,7 +101,7 @@ def fit(
     try:
         with distributed.joined(device):
             if output is not None:
-                Group(device).agree(lambda: store.check_writable(output))
+                Group(device).agree(lambda: check_writable(output))
             with Progress(out, config.n_epochs) if first else contextlib.nullcontext() as progress:
                 result = distributed.fit(
                     folder,

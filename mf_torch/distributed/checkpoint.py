@@ -27,9 +27,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mf_numpy.errors import ConfigError, FileFormatError
+from mf_numpy.files import replacing
 from mf_numpy.model import Tensors
 from mf_numpy.result import EpochRecord
-from mf_numpy.store import replacing
 from mf_torch.distributed.group import Group
 
 FORMAT, VERSION = "mf-checkpoint", 1

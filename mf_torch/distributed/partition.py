@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mf_numpy.errors import ConfigError, DataError
+from mf_numpy.files import replacing
 from mf_numpy.ratings import Array, IdMap, Ratings
 from mf_numpy.result import Catalogue
 from mf_numpy.split import Holdout
-from mf_numpy.store import replacing
 
 FORMAT, VERSION = "mf-parts", 1
 MANIFEST = "manifest.json"

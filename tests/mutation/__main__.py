@@ -101,7 +101,7 @@ def _tell(judged: list[report.Judged], left: int, seconds: float, used: float, c
 
 def _write(root: Path, order: list[str], summaries: dict[str, Any]) -> None:
     """Put these modules' entries into the result file, and the table beside it."""
-    from mf_numpy.store import replacing
+    from mf_numpy.files import replacing
 
     path = root / "tests/mutation/result.json"
     before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["modules"] if path.exists() else {}
