@@ -21,12 +21,16 @@ DATA = {
 SIDES = {"user": ("users", "用户"), "item": ("items", "物品")}
 NAMES = {
     "mean": ("mean", "均值"),
-    "biases": ("popularity and her mean", "热门程度与自身均值"),
+    "biases": ("popularity and own mean", "热门程度与自身均值"),
     "features alone": ("features alone", "只用特征"),
     "half-step": ("ids, half-step", "id，半步"),
     "ids": ("ids", "id"),
     "ids and features": ("ids and features", "id 与特征"),
 }
+
+
+SHOWN = ("biases", "features alone", "ids", "ids and features")
+"""Systems that have a line."""
 
 
 def newcomers(of: Source) -> tuple[Cells, str]:
@@ -36,29 +40,50 @@ def newcomers(of: Source) -> tuple[Cells, str]:
         return [], of.say(
             "Not measured yet: `python -m bench newcomers` does it.", "尚未测量：运行 `python -m bench newcomers`。"
         )
-    given = next(iter(found.values()))["identity"]["given"]
-    cells = [
-        [
-            of.say("hidden; system", "隐藏的一侧；系统"),
-            *(of.say(f"{n} given", f"给出 {n} 条") for n in given),
-            of.say("warm", "热"),
-        ]
-    ]
-    chinese = of.lang == "zh"
-    for name, outcome in found.items():
-        rows = outcome["rows"]
-        for side in dict.fromkeys(row["side"] for row in rows):
-            where = of.say(f"{SIDES[side][0]} of {DATA[name][0]}", f"{DATA[name][1]} 的{SIDES[side][1]}")
-            for system in dict.fromkeys(row["system"] for row in rows if row["side"] == side):
-                line = [_cell(of, protocol.as_drawn(rows, side, system, n)) for n in (*given, None)]
-                cells.append([f"{where}; {NAMES[system][chinese]}", *line])
-    return cells, of.say(
-        f"RMSE, and the 95 % interval of its difference, in thousandths: cold from {NAMES[BASELINE][0]}, warm from "
-        f"{NAMES[PLAIN][0]}. A tenth of the users, or items, is hidden whole; half of each one's ratings may be given, "
-        "the other half is predicted. Settings are chosen inside the training ratings.",
-        f"RMSE，以及其差值的 95 % 区间（千分之一）：冷启动与“{NAMES[BASELINE][1]}”相比，热与“{NAMES[PLAIN][1]}”相比。"
-        "十分之一的用户（或物品）连同全部评分被隐藏；每个被隐藏者的评分一半可以给出，另一半用来预测。设置在训练评分内部选定。",
+    name, outcome = next(iter(found.items()))
+    given, rows = outcome["identity"]["given"], outcome["rows"]
+    head = of.say(f"hidden of {DATA[name][0]}; system", f"{DATA[name][1]} 中隐藏的一侧；系统")
+    cells = [[head, *(of.say(f"{n} given", f"给出 {n} 条") for n in given)]]
+    for side, system in _lines(rows):
+        line = [_cell(of, protocol.as_drawn(rows, side, system, n)) for n in given]
+        cells.append([f"{of.say(*SIDES[side])}; {of.say(*NAMES[system])}", *line])
+    return cells, of.notes(
+        of.say(
+            "RMSE, and the 95 % interval of its difference, in thousandths: of newcomers from "
+            f"{NAMES[BASELINE][0]}, of the others from {NAMES[PLAIN][0]}. A tenth of the users, or items, is hidden whole; "
+            "half of each one's ratings may be given, the other half is predicted. Settings are chosen inside the "
+            "training ratings.",
+            f"RMSE，以及其差值的 95 % 区间（千分之一）：新来者与“{NAMES[BASELINE][1]}”相比，其余与“{NAMES[PLAIN][1]}”相比。"
+            "十分之一的用户（或物品）连同全部评分被隐藏；每个被隐藏者的评分一半可以给出，另一半用来预测。设置在训练评分内部选定。",
+        ),
+        *(_of_others(of, name, outcome["rows"]) for name, outcome in found.items()),
+        *(_at_once(of, name, outcome["rows"]) for name, outcome in list(found.items())[1:]),
     )
+
+
+def _lines(rows: list[Json]) -> list[tuple[str, str]]:
+    """Sides and systems that are shown, in the order of the rows."""
+    every = dict.fromkeys((row["side"], row["system"]) for row in rows)
+    return [(side, system) for side, system in every if system in SHOWN]
+
+
+def _of_others(of: Source, name: str, rows: list[Json]) -> str:
+    """What the systems reach for users and items that were not hidden."""
+    told = [
+        f"{of.say(*SIDES[side])}, {of.say(*NAMES[system])} {_cell(of, protocol.as_drawn(rows, side, system, None))}"
+        for side, system in _lines(rows)
+        if system in (PLAIN, "ids and features")
+    ]
+    return of.say(f"Not hidden, {DATA[name][0]}: {'; '.join(told)}.", f"未隐藏者，{DATA[name][1]}：{'；'.join(told)}。")
+
+
+def _at_once(of: Source, name: str, rows: list[Json]) -> str:
+    """What the systems reach for newcomers of whom no rating is known, of data that have no lines."""
+    told = [
+        f"{of.say(*SIDES[side])}, {of.say(*NAMES[system])} {_cell(of, protocol.as_drawn(rows, side, system, 0))}"
+        for side, system in _lines(rows)
+    ]
+    return of.say(f"0 given, {DATA[name][0]}: {'; '.join(told)}.", f"给出 0 条，{DATA[name][1]}：{'；'.join(told)}。")
 
 
 def _cell(of: Source, row: Json | None) -> str:

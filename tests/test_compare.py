@@ -26,7 +26,7 @@ def _has_intervals(path: Path) -> bool:
 
 
 COMMITTED = [p.name for p in committed.paths("*.json") if p.name != "instructions.json" and _has_intervals(p)]
-UNTIMED = ("defaults.json", *(name for name in COMMITTED if name.startswith("search-")))
+UNTIMED = [name for name in COMMITTED if name.startswith(("defaults", "search-", "newcomers-"))]
 """What has RMSEs alone to compare."""
 SPEED = "speed-ml-1m.json"
 

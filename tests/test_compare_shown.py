@@ -10,10 +10,10 @@ import pytest
 
 from bench import committed, compare_text
 from bench.compared import SCHEMAS
-from tests.test_compare import COMMITTED, both, suite_result
+from tests.test_compare import COMMITTED, UNTIMED, both, suite_result
 
 
-@pytest.mark.parametrize("name", [name for name in COMMITTED if not name.startswith(("race", "defaults", "search"))])
+@pytest.mark.parametrize("name", [name for name in COMMITTED if not name.startswith(("race", *UNTIMED))])
 def test_medians_are_those_of_the_file_in_ms(name: str) -> None:
     outcome = json.loads(committed.path(name).read_text(encoding="utf-8"))
     cases = list(SCHEMAS[outcome["schema"]].cases(outcome))

@@ -17,7 +17,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("sklearn")
 
 import mf_numpy
-from bench import cli, committed, newcomer_data, newcomers, result, tables, whole_fit
+from bench import cli, committed, newcomer_data, newcomer_tables, newcomers, result, tables, whole_fit
 from bench.newcomer_data import Data, drawn, hide
 from bench.newcomer_systems import SYSTEMS, Fitted, System
 from bench.newcomers import DRAWN, WARM, Plan, Step
@@ -223,10 +223,13 @@ def test_documents_show_what_is_committed(outcome: Json, tmp_path: Path, monkeyp
     place.parent.mkdir()
     place.write_text(result.to_text(outcome), encoding="utf-8")
     english, chinese = (tables.render("newcomers", {}, lang) for lang in ("en", "zh"))
-    assert english.count("\n| ") == chinese.count("\n| ") == 1 + 6 + 4
+    shown = {(row["side"], row["system"]) for row in outcome["rows"] if row["system"] in newcomer_tables.SHOWN}
+    assert english.count("\n| ") == chinese.count("\n| ") == 1 + len(shown)
     (row,) = rows_of(outcome, side="user", system="ids and features", given=0)
     low, high = (f"{1000 * end:+.0f}".replace("-", "−") for end in row["against"]["interval"])
-    assert f"| users of planted; ids and features | {row['rmse']:.3f} ({low} to {high}) |" in english
+    assert f"| users; ids and features | {row['rmse']:.3f} ({low} to {high}) |" in english
+    (warm,) = rows_of(outcome, side="user", system="ids", given=None)
+    assert f"Not hidden, planted: users, ids {warm['rmse']:.3f}" in english
     assert english.endswith("By `python -m bench newcomers`, `--data` planted-facts.")
 
 
