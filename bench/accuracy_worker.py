@@ -93,9 +93,12 @@ def fitted(
 
     def keep(epoch: int) -> None:
         params = recorder.points[epoch].params
-        of_rows = params if rows is None or chain else rows(params)
-        scores = chain.predicted if chain else np.asarray(engine.predict(of_rows, users, items), np.float64)
-        predicted = losses.mean_of(scores, config, params.cuts)
+        if chain is None:
+            of_rows = params if rows is None else rows(params)
+            scores = np.asarray(engine.predict(of_rows, users, items), np.float64)
+            predicted = losses.mean_of(scores, config, params.cuts)
+        else:
+            predicted = chain.predicted
         square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
         points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})

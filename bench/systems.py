@@ -97,6 +97,13 @@ OURS = (
         extra={"thin": 20},
     ),
     System(
+        "mf_numpy gibbs, ordinal",
+        grid_of(n_factors=(8, 16, 32)),
+        (50, 75, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"loss": "ordinal", "thin": 20},
+    ),
+    System(
         "mf_numpy gibbs SVD++, genres",
         grid_of(n_factors=(8, 16)),
         (50, 100, 150, 200, 250, 300),
@@ -110,6 +117,14 @@ OURS = (
         (50, 100, 150, 200, 250, 300),
         solver="gibbs",
         extra={"thin": 20},
+        design="svd++ of both, genres, time",
+    ),
+    System(
+        "mf_numpy gibbs SVD++, genres, time, ordinal",
+        grid_of(n_factors=(8, 16)),
+        (50, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"loss": "ordinal", "thin": 20},
         design="svd++ of both, genres, time",
     ),
     System(

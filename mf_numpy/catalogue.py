@@ -4,7 +4,8 @@ In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), update
 minimiser, gauge and start, batches and epochs, ratings and ids; then Adam and AdaGrad (`mf_numpy.catalogue_rules`),
 single ratings (`mf_numpy.catalogue_sgd`), the solvers that go where a gradient is zero
 (`mf_numpy.catalogue_solvers`), features (`mf_numpy.catalogue_design`), questions (`mf_numpy.catalogue_asking`),
-draws (`mf_numpy.catalogue_gibbs`, `mf_numpy.catalogue_hmc`) and other losses (`mf_numpy.catalogue_losses`).
+draws (`mf_numpy.catalogue_gibbs`, `mf_numpy.catalogue_hmc`, `mf_numpy.catalogue_probit`) and other losses
+(`mf_numpy.catalogue_losses`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mf_numpy.catalogue_gradient import GRADIENT
 from mf_numpy.catalogue_hmc import HMC
 from mf_numpy.catalogue_losses import LOSSES
 from mf_numpy.catalogue_ordinal import ORDINAL
+from mf_numpy.catalogue_probit import PROBIT
 from mf_numpy.catalogue_rules import RULES
 from mf_numpy.catalogue_sgd import SGD
 from mf_numpy.catalogue_solvers import SOLVERS
@@ -303,6 +305,7 @@ _ALL = (
     *HMC,
     *LOSSES,
     *ORDINAL,
+    *PROBIT,
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 """By name."""

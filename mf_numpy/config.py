@@ -272,7 +272,7 @@ class Config:
         if (
             solver in ("als", "cd", *SAMPLERS)
             and self.loss != "squared"
-            and (solver, self.loss) != ("als", "all_pairs")
+            and (solver, self.loss) not in (("als", "all_pairs"), ("gibbs", "ordinal"))
         ):
             raise ConfigError(
                 f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Inexact
 
-from mf_numpy import gradients, losses, model
+from mf_numpy import grades, gradients, losses, model
 from mf_numpy.batch import Batch, Counted
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError
@@ -147,10 +147,12 @@ def start(train: Ratings, design: Design, config: Config) -> Params:
     rng = np.random.default_rng(config.seed)
     f, g = design.users.shape[1], design.items.shape[1]
     dtype = config.numpy_dtype
+    cuts = grades.begun(train, config) if config.loss == "ordinal" else None
     w, z = (model.draw(rng, (k, config.n_factors), config, train.mean).astype(dtype) for k in (f, g))
     if config.model == "plain":
-        return Params(w, z)
-    return Params(w, z, np.zeros(f, dtype), np.zeros(g, dtype), mu=losses.prediction_of(train.mean, config))
+        return Params(w, z, cuts=cuts)
+    mu = losses.prediction_of(train.mean, config)
+    return Params(w, z, np.zeros(f, dtype), np.zeros(g, dtype), mu, cuts)
 
 
 def rows(theta: Params, design: Design) -> Params:
@@ -159,8 +161,8 @@ def rows(theta: Params, design: Design) -> Params:
     x, y = design.users.matrix, design.items.matrix
     p, q = (x @ theta.P).astype(dtype), (y @ theta.Q).astype(dtype)  # Eq. 33
     if theta.b is None or theta.c is None:
-        return Params(p, q, mu=theta.mu)
-    return Params(p, q, (x @ theta.b).astype(dtype), (y @ theta.c).astype(dtype), theta.mu)  # Eq. 33
+        return Params(p, q, mu=theta.mu, cuts=theta.cuts)
+    return Params(p, q, (x @ theta.b).astype(dtype), (y @ theta.c).astype(dtype), theta.mu, theta.cuts)  # Eq. 33
 
 
 def penalty_weights(

@@ -93,9 +93,9 @@ def check_loss(config: Config) -> None:
     """Refuse a loss that knows no features.
 
     Raises:
-        ConfigError: one that ranks, or ``ordinal``.
+        ConfigError: one that ranks, or ``ordinal`` by another solver than ``gibbs``.
     """
-    if config.loss in (*RANKING, "ordinal"):
+    if config.loss in RANKING or (config.loss == "ordinal" and config.solver != "gibbs"):
         other = "squared" if config.loss == "ordinal" else "logistic"
         raise ConfigError(f"loss is {config.loss!r} with a design; leave the design out, or use loss={other!r}")
 

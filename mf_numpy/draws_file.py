@@ -128,7 +128,7 @@ def begin(path: str | os.PathLike[str] | None, config: Config, start: Params, ea
         earlier: draws of the run that this one goes on from.
 
     Raises:
-        ConfigError: a solver that draws nothing.
+        ConfigError: a solver that draws nothing, or draws of grades.
         FileExistsError: something has that name.
         OSError: the folder does not exist or takes no files, or the disk has no room for all draws.
     """
@@ -138,6 +138,11 @@ def begin(path: str | os.PathLike[str] | None, config: Config, start: Params, ea
         raise ConfigError(
             f"draws_to is {str(path)!r} with solver {config.solver!r}, which draws nothing; leave it out, or take "
             "'gibbs' or 'hmc'"
+        )
+    if start.cuts is not None:
+        raise ConfigError(
+            f"draws_to is {str(path)!r} with loss 'ordinal', whose cut points a file of draws has no place for; leave "
+            "it out, or raise thin"
         )
     target = check_new(path)
     count = max(0, config.n_epochs - config.burn_in) // config.thin

@@ -65,12 +65,19 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
     scale = ratings.values.std()
     error = predict(params, ratings.users, ratings.items) - ratings.values
     variance = (scale**2 + error @ error / 2) / noise.precision
+    return drawn_by_inverses(ratings, ratings.values, params, noise, scale, variance)
+
+
+def drawn_by_inverses(
+    ratings: Ratings, values: Array, params: Params, noise: gibbs.Noise, scale: float, variance: float
+) -> Params:
+    """Both sides' priors and rows (Eq. 61 to 65), by covariances, from the values (N,) of the ratings' pairs."""
     here, (m, n, k) = params.copy(), params.shape
     for own, other, own_bias, other_bias, rows, others, count, given in (
         (here.P, here.Q, here.b, here.c, ratings.users, ratings.items, m, noise.user),
         (here.Q, here.P, here.c, here.b, ratings.items, ratings.users, n, noise.item),
     ):
-        theta, y, left = own, other[others], ratings.values - here.mu
+        theta, y, left = own, other[others], values - here.mu
         units = np.full(k, scale)
         if own_bias is not None and other_bias is not None:
             theta, y = np.column_stack([own, own_bias]), np.column_stack([y, np.ones(len(y))])
@@ -260,10 +267,10 @@ def uniform(worst: Worst, seen: dict[str, Any], way: str = "gibbs") -> None:
         worst.note(way, name, far / bound, f"{len(values)} runs")
 
 
-def side_of(rng: np.random.Generator, count: int) -> tuple[Array, Array, Array]:
+def side_of(rng: np.random.Generator, count: int, scale: float = SCALE) -> tuple[Array, Array, Array]:
     """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 60)."""
     # Of D rows XᵀX is Wishart by definition, and X⁻¹ makes what has its inverse for a covariance.
-    root = rng.normal(size=(2, 2)) / np.sqrt([SCALE, SCALE**2])
+    root = rng.normal(size=(2, 2)) / np.sqrt([scale, scale**2])
     z = rng.normal(size=(count + 1, 2))
     z[0] /= math.sqrt(gibbs.MEAN_WEIGHT)
     center, *away = np.linalg.solve(root, z.T).T
@@ -327,23 +334,26 @@ def by_prior(chain: Chain, alpha: float) -> dict[str, float]:
 
     Given Λ a row is normal, and over Λ it is Cauchy: Student's t of as many degrees as Λ's, less D - 1.
     """
-    p = chain.params
-    assert p.b is not None and p.c is not None
-    wide, narrow = 1 + 1 / gibbs.MEAN_WEIGHT, 2.0
-    numbers: dict[str, tuple[Any, float]] = {
-        "p": (p.P[0, 0], wide * SCALE),
-        "q": (p.Q[0, 0], wide * SCALE),
-        "b": (p.b[0], wide * SCALE**2),
-        "c": (p.c[0], wide * SCALE**2),
-        "p of two users": (p.P[1, 0] - p.P[2, 0], narrow * SCALE),
-        "b of two users": (p.b[1] - p.b[2], narrow * SCALE**2),
-        "c of two items": (p.c[0] - p.c[1], narrow * SCALE**2),
-    }
-    out = {name: float(stats.cauchy.cdf(x / math.sqrt(size))) for name, (x, size) in numbers.items()}
-    error = chain.errors(p)
+    out, error = rows_by_prior(chain.params, SCALE), chain.errors(chain.params)
     out["α"] = float(stats.gamma.cdf(alpha * gibbs.SHAPE * SCALE**2, gibbs.SHAPE))
     out["α Σ (r̂ - r)²"] = float(stats.chi2.cdf(alpha * error @ error, len(error)))
     return out
+
+
+def rows_by_prior(p: Params, scale: float) -> dict[str, float]:
+    """Of `by_prior` what is said of rows."""
+    assert p.b is not None and p.c is not None
+    wide, narrow = 1 + 1 / gibbs.MEAN_WEIGHT, 2.0
+    numbers: dict[str, tuple[Any, float]] = {
+        "p": (p.P[0, 0], wide * scale),
+        "q": (p.Q[0, 0], wide * scale),
+        "b": (p.b[0], wide * scale**2),
+        "c": (p.c[0], wide * scale**2),
+        "p of two users": (p.P[1, 0] - p.P[2, 0], narrow * scale),
+        "b of two users": (p.b[1] - p.b[2], narrow * scale**2),
+        "c of two items": (p.c[0] - p.c[1], narrow * scale**2),
+    }
+    return {name: float(stats.cauchy.cdf(x / math.sqrt(size))) for name, (x, size) in numbers.items()}
 
 
 def _to_rank(chain: Chain, params: Params, alpha: float) -> dict[str, float]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, ndtri
 
+from mf_numpy import probit
 from mf_numpy.config import Config
 from mf_numpy.errors import DataError
 from mf_numpy.list_losses import sigmoid, softplus
@@ -28,11 +30,13 @@ class Cuts:
             the next, so that no step brings them out of order (Eq. 55); both over `unit`.
         grades: (G,) the distinct ratings of training, ascending, in the precision of the parameters.
         unit: how far the cut points go for a step of 1.
+        normal: whether the noise of scores is normal (Eq. 76), as that of a chain of draws is, and not logistic.
     """
 
     t: Array
     grades: Array
     unit: float = 1.0
+    normal: bool = False
 
     @property
     def widths(self) -> Array:
@@ -53,21 +57,26 @@ class Cuts:
 
 
 def begun(train: Ratings, config: Config) -> Cuts:
-    """Cut points at the logits of how often the training ratings are no higher: the minimum where all scores are 0."""
+    """Cut points at the logits of how often the training ratings are no higher: the minimum where all scores are 0.
+
+    Where noise is normal they are at its quantiles.
+    """
     values = train.values.astype(config.numpy_dtype)
     grades = np.sort(pd.unique(values))
     up_to = np.bincount(np.searchsorted(grades, values)).cumsum()[:-1]
-    nothing = Cuts(np.zeros(len(grades) - 1, config.numpy_dtype), grades, _unit(train, config))
-    return nothing.moved_to(np.log(up_to / (len(train) - up_to)))
+    normal = config.solver == "gibbs"
+    nothing = Cuts(np.zeros(len(grades) - 1, config.numpy_dtype), grades, _unit(train, config), normal)
+    return nothing.moved_to(ndtri(up_to / len(train)) if normal else np.log(up_to / (len(train) - up_to)))
 
 
 def _unit(train: Ratings, config: Config) -> float:
     """The unit of `Cuts.t`: all N ratings pull at a cut point, and n of them at a row.
 
     A step as long as its gradient would go N/n times as far; over √(n/N), for the row with the most ratings, both bend
-    J alike, and one η suits them. The step rules beside momentum make steps of the length η of any gradient.
+    J alike, and one η suits them. The step rules beside momentum make steps of the length η of any gradient; draws
+    follow none.
     """
-    if config.solver == "sgd" or config.step_rule != "momentum":
+    if config.solver in ("sgd", "gibbs") or config.step_rule != "momentum":
         return 1.0
     most = max(int(train.user_counts.max()), int(train.item_counts.max()))
     return float(np.sqrt(most / len(train)))
@@ -163,15 +172,18 @@ def curvature(scores: Array, values: Array, cuts: Cuts) -> Array:
 
 
 def expected(scores: Array, cuts: Cuts) -> Array:
-    """The mean grade (B,) (Eq. 51): the lowest, and each step up by how likely the grade is above it."""
+    """The mean grade (B,) (Eq. 51, 76): the lowest, and each step up by how likely the grade is above it."""
+    rises = ndtr if cuts.normal else sigmoid
     out = np.full(scores.shape, cuts.grades[0], np.result_type(scores, cuts.t))
     for point, step in zip(cuts.points, np.diff(cuts.grades), strict=True):
-        out += step * sigmoid(scores - point)  # Eq. 51
+        out += step * rises(scores - point)  # Eq. 51, 76
     return out
 
 
 def probabilities(scores: Array, cuts: Cuts) -> Array:
     """How likely each grade is (B, G) (Eq. 51), by products: no small one is lost in a difference."""
+    if cuts.normal:
+        return probit.probabilities(scores, cuts)
     below = np.ones((len(scores), len(cuts.grades)), np.result_type(scores, cuts.t))
     above = below.copy()
     below[:, :-1] = sigmoid(cuts.points - scores[:, None])

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from mf_numpy import design as by_hand
+from mf_numpy import losses
 from mf_numpy.config import Config
 from mf_numpy.design import Design
+from mf_numpy.grades import Cuts
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params, Tensors
 from mf_numpy.ratings import Array
@@ -68,7 +70,7 @@ class Draws:
 
     Attributes:
         points: parameters.
-        precisions: α beside each, in 1/rating².
+        precisions: α beside each, in 1/rating²; 1 where ratings are grades.
         stacked: the arrays whose views they are, as `tensors` has them, or None.
         spool: where further draws are written, or None to keep them in memory.
         kept: the file in which they are, once the chain has ended, or None.
@@ -92,9 +94,9 @@ class Draws:
         return Draws(Each(spool.point, len(precisions)), precisions, spool=spool)
 
     @classmethod
-    def of(cls, tensors: Tensors, precisions: Array, mu: float) -> Draws:
+    def of(cls, tensors: Tensors, precisions: Array, mu: float, cuts: Cuts | None = None) -> Draws:
         """The inverse of `tensors`; the draws are views of these."""
-        points = tuple(Params.of({k: x[:, s] for k, x in tensors.items()}, mu) for s in range(len(precisions)))
+        points = tuple(Params.of({k: x[:, s] for k, x in tensors.items()}, mu, cuts) for s in range(len(precisions)))
         return cls(points, tuple(precisions.tolist()), tensors)
 
     def tensors(self) -> Tensors:
@@ -106,8 +108,14 @@ class Draws:
         return stacked | {"precision": np.array(self.precisions)}
 
     def mean(self) -> Params:
-        """Parameters of S·K factors that predict the mean over the draws (Eq. 67)."""
+        """Parameters of S·K factors that predict the mean over the draws (Eq. 67).
+
+        Where ratings are grades that is the mean of the scores, and the cut points are means, too.
+        """
         first, share = self.points[0], 1 / len(self)
+        if first.cuts is not None:
+            each = [point.cuts.points for point in self.points if point.cuts]
+            first = replace(first, cuts=first.cuts.moved_to(np.asarray(np.mean(each, axis=0, dtype=np.float64))))
         if self.stacked is None:
             P = np.concatenate([point.P for point in self.points], axis=1)
         else:
@@ -142,7 +150,7 @@ def so_far(draws: Draws | None) -> Draws:
 
 
 class RunningMean:
-    """What is predicted for the same pairs as a chain goes on: by the last draw at first, then by the mean over all.
+    """What rating to expect of the same pairs as a chain goes on: by the last draw at first, then by the mean over all.
 
     Attributes:
         predicted: (B,) in rating units.
@@ -186,4 +194,5 @@ class RunningMean:
 
     def _predict(self, point: Params, predict: Predictor) -> Array:
         rows = point if self._rows is None else self._rows(point)
-        return predict(rows, self.users, self.items).astype(np.float64)
+        scores = predict(rows, self.users, self.items).astype(np.float64)
+        return losses.mean_of(scores, self._config, rows.cuts)

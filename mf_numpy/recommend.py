@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def top_n(
     items: Array | None = None,
     without: Array | None = None,
     diversity: float = 0.0,
+    score: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     """Best items of many users: indices (B, n) int64 and predictions (B, n), best first.
 
@@ -52,6 +54,7 @@ def top_n(
         without: items to leave out, likewise.
         diversity: in [0, 1): how much it counts that the items of a list differ; see `mf_numpy.diversity`. The list
             is then in the order in which they were chosen.
+        score: what items are ranked by, users (B,) → (B, n_items); `score_all` if None.
 
     Raises:
         ConfigError: a diversity outside [0, 1).
@@ -69,7 +72,7 @@ def top_n(
     size = max(1, _SCORES_AT_ONCE // max(1, width))
     for begin in range(0, len(users), size):
         block = users[begin : begin + size]
-        scores = score_all(params, block)
+        scores = (score or partial(score_all, params))(block)
         if not with_seen:
             leave_out_seen(scores, catalogue.seen, block)
         order, found = _lists(scores, params.Q, n, hidden, diversity)
@@ -88,6 +91,7 @@ def recommend(
     items: Iterable[Any] | None = None,
     without: Iterable[Any] | None = None,
     diversity: float = 0.0,
+    score: Callable[[Array], Array] | None = None,
 ) -> pd.DataFrame:
     """A table of the best `n` items of one user (raw id): ``item``, ``title`` when known, ``predicted``.
 
@@ -96,7 +100,7 @@ def recommend(
     Args:
         items: the only items to rank: raw ids, or a mask (n_items,) bool; all if None.
         without: items to leave out, likewise.
-        diversity: as in `top_n`.
+        diversity, score: as in `top_n`; -1 stands for a user nobody has seen.
 
     Raises:
         ConfigError: a diversity outside [0, 1).
@@ -117,12 +121,13 @@ def recommend(
                 items=at[0],
                 without=at[1],
                 diversity=diversity,
+                score=score,
             )
         )
     elif params.c is not None:
         check_length(n)
         check_diversity(diversity)
-        scores = params.mu + params.c[None]
+        scores = params.mu + params.c[None] if score is None else score(np.array([-1]))
         best, values = (x[0] for x in _lists(scores, params.Q, n, hidden_items(len(params.Q), *at), diversity))
     else:
         raise DataError(

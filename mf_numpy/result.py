@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from os import PathLike
 from typing import Any, Literal
 
@@ -11,13 +12,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mf_numpy import asking, fold_in, grades, losses, ranking, recommend, similar, uncertainty
+from mf_numpy import asking, fold_in, graded, grades, losses, ranking, recommend, similar, uncertainty
 from mf_numpy import design as by_hand
 from mf_numpy.config import RANKING, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
-from mf_numpy.metrics import Scores, predict_known_and_cold, score
+from mf_numpy.metrics import Scores, predict_known_and_cold, score_predictions
 from mf_numpy.model import Params
 from mf_numpy.posterior import Draws, Each
 from mf_numpy.ratings import Array, IdMap, Layout, Ratings
@@ -33,7 +34,7 @@ class EpochRecord:
     Attributes:
         epoch: 1, 2, ...
         objective: J (Eq. 2) as the epoch's gradient saw it: before its update, or the mean over its mini-batches.
-            Of ``gibbs`` it is the first term, the mean square.
+            Of ``gibbs`` it is the first term, the mean square, or of grades the mean of -log P.
         train_rmse: RMSE over the training ratings in that same pass, in rating units; of a loss with a link that of the
             means of Eq. 44, of ``all_pairs`` that of r̂ to 1, and of a list that of the chosen item's probability to 1.
         valid_rmse: RMSE on the validation pairs after the epoch, or None where not evaluated, or where the loss ranks.
@@ -98,7 +99,8 @@ class FitResult:
     """A fitted model.
 
     Attributes:
-        params: the parameters: the best by validation RMSE with ``patience``, else the last ones.
+        params: the parameters: the best by validation RMSE with ``patience``, else the last ones; of draws what
+            predicts their mean, or of draws of grades the mean of their scores.
         config: what was asked for.
         history: one `EpochRecord` an epoch.
         status: ``converged``, ``max_epochs``, ``stopped`` (by patience, callback or Ctrl-C) or ``diverged``.
@@ -146,7 +148,7 @@ class FitResult:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
         Where r̂ is no rating they are what it lets expect (Eq. 44, 51): the probability of a 1, the mean count or the
-        mean grade; of a loss that ranks they are its scores.
+        mean grade, over the draws where there are any; of a loss that ranks they are its scores.
 
         Args:
             clip: move predictions outside the rating scale to its ends.
@@ -156,8 +158,7 @@ class FitResult:
             ValueError: sequences of different lengths, or `clip` without a known scale.
         """
         u, i = self._encode(users, items)
-        predicted, _ = predict_known_and_cold(self.params, u, i, self._nothing_known)
-        values = self._mean_of(predicted)
+        values = self._expected(u, i)
         if clip:
             if self.catalogue.scale is None:
                 raise ValueError(
@@ -167,7 +168,7 @@ class FitResult:
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
 
     def probabilities(self, users: Iterable[Any], items: Iterable[Any]) -> pd.DataFrame:
-        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 51).
+        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 51, 76).
 
         Raises:
             DataError: a model of another loss than ``ordinal``; and as `predict`.
@@ -176,8 +177,14 @@ class FitResult:
         cuts = self.params.cuts
         if cuts is None:
             raise DataError(f"loss {self.config.loss!r} knows no grades; fit with loss='ordinal'")
-        scores, _ = predict_known_and_cold(self.params, *self._encode(users, items), self._nothing_known)
-        return pd.DataFrame(grades.probabilities(scores, cuts), columns=cuts.grades.tolist())
+        u, i = self._encode(users, items)
+        draws = self._draws_of_grades
+        if draws is None:
+            scores, _ = predict_known_and_cold(self.params, u, i, self._nothing_known)
+            chances = grades.probabilities(scores, cuts)
+        else:
+            chances = graded.probabilities(draws, u, i)
+        return pd.DataFrame(chances, columns=cuts.grades.tolist())
 
     def _encode(self, users: Iterable[Any], items: Iterable[Any]) -> tuple[Array, Array]:
         u, i = self.catalogue.user_ids.encode(users), self.catalogue.item_ids.encode(items)
@@ -218,6 +225,7 @@ class FitResult:
         `items` are the only ones to rank and `without` those to leave out, as raw ids or masks; with `diversity` in
         [0, 1) the items of the list differ more, see `mf_numpy.diversity`.
         """
+        draws = self._draws_of_grades
         best = recommend.recommend(
             self.params,
             self.catalogue,
@@ -227,7 +235,10 @@ class FitResult:
             items=items,
             without=without,
             diversity=diversity,
+            score=None if draws is None else partial(graded.of_all_items, draws),
         )
+        if draws is not None:
+            return best
         return best.assign(predicted=self._mean_of(best["predicted"].to_numpy()))
 
     def similar_items(self, item: Any, n: int = 10, *, measure: similar.Measure = "cosine") -> pd.DataFrame:
@@ -278,12 +289,25 @@ class FitResult:
         """
         if self.config.loss in RANKING:
             raise DataError(f"loss {self.config.loss!r} ranks and predicts no ratings; use score_ranking")
-        return score(self.params, holdout, self._nothing_known, mean_of=self._mean_of)
+        return score_predictions(self._expected(holdout.users, holdout.items), holdout.values, holdout.known)
 
     @property
     def _nothing_known(self) -> float:
         """r̂ of a pair of which nothing is known."""
         return losses.prediction_of(self.catalogue.mean, self.config)
+
+    @property
+    def _draws_of_grades(self) -> Draws | None:
+        """The draws where ratings are grades, so that predictions are means over them (Eq. 76); else None."""
+        return self.draws if self.params.cuts is not None and self.state.draws else None
+
+    def _expected(self, users: Array, items: Array) -> Array:
+        """The rating to expect of pairs of indices, -1 for what is unknown."""
+        draws = self._draws_of_grades
+        if draws is not None:
+            return graded.expected(draws, users, items)
+        predicted, _ = predict_known_and_cold(self.params, users, items, self._nothing_known)
+        return self._mean_of(predicted)
 
     def _mean_of(self, predicted: Array) -> Array:
         return losses.mean_of(predicted, self.config, self.params.cuts)
@@ -304,8 +328,9 @@ class FitResult:
         if threshold is None:
             ranks = self.config.loss in RANKING and len(holdout)
             threshold = float(holdout.values.min()) if ranks else self.catalogue.mean
+        draws = self._draws_of_grades
         return ranking.score_ranking(
-            lambda users: recommend.score_all(self.params, users),
+            partial(recommend.score_all, self.params) if draws is None else partial(graded.of_all_items, draws),
             holdout,
             self.catalogue.seen,
             len(self.catalogue.item_ids),

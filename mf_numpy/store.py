@@ -9,7 +9,8 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - of a chain, in place of ``params.*``, which follow from them (Eq. 67), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64; where these lie in a file of
   their own (`mf_numpy.draws_file`), the last alone, and the text ``draws`` has where that file is;
-- of a loss of G grades ``params.t`` (G - 1,) and ``grades`` (G,), see `mf_numpy.grades.Cuts`;
+- of a loss of G grades ``params.t`` (G - 1,), or ``draws.t`` (G - 1, S), and ``grades`` (G,), see
+  `mf_numpy.grades.Cuts`;
 - with a design ``features.*``, (f, K), (g, K), (f,) and (g,), in which shapes velocity, second and last are then, and
   draws, from which features follow; and ``design.users.*`` (m, f) and ``design.items.*`` (n, g): a CSR matrix's indptr,
   indices and data, names, and how many features each block has;
@@ -43,13 +44,11 @@ from mf_numpy.result import Catalogue, FitResult
 from mf_numpy.unpack import Unpacker
 
 FORMAT = "mf-model"
-VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES, WITH_TIME, WITH_DRAWS_BESIDE = 1, 2, 3, 4, 5, 6
-"""Format versions of files without and with a design, draws, grades, times, or draws in a file of their own, so that a
-reader which knows none refuses it."""
+VERSION, WITH_DESIGN, WITH_DRAWS, WITH_GRADES, WITH_TIME, WITH_DRAWS_BESIDE, WITH_NORMAL = 1, 2, 3, 4, 5, 6, 7
+"""Format versions of files without and with a design, draws, grades, times, draws in a file of their own, or grades by
+normal noise, so that a reader which knows none refuses it."""
 
-_KIND = Kind(
-    FORMAT, WITH_DRAWS_BESIDE, "model file", "a file that save() or `fit --output` wrote", "save the model again"
-)
+_KIND = Kind(FORMAT, WITH_NORMAL, "model file", "a file that save() or `fit --output` wrote", "save the model again")
 
 
 def save(result: FitResult, path: str | os.PathLike[str]) -> None:
@@ -174,7 +173,9 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     version = WITH_DRAWS if state.draws else VERSION if result.design is None else WITH_DESIGN
     version = version if cuts is None else WITH_GRADES
     version = WITH_TIME if times else version
-    return whole, {"format": FORMAT, "version": str(version if beside is None else WITH_DRAWS_BESIDE)} | metadata
+    version = version if beside is None else WITH_DRAWS_BESIDE
+    version = WITH_NORMAL if cuts is not None and cuts.normal else version
+    return whole, {"format": FORMAT, "version": str(version)} | metadata
 
 
 def _pack_names(catalogue: Catalogue) -> Tensors:

@@ -131,7 +131,9 @@ class Times:
         if pairs.timestamps is None:
             raise DataError("the pairs have no timestamps; give one a pair, or ask for the model at one time")
         days = _days(pairs.timestamps)
-        values = np.empty(len(pairs), theta.P.dtype)
+        draws = found.state.draws if theta.cuts is not None else None
+        points = draws.points if draws else (theta,)
+        values = np.zeros(len(pairs), np.float64 if draws else theta.P.dtype)
         mean = losses.prediction_of(self.catalogue.mean, found.config)
         # A row of the design for each pair, and of a mean over draws each has many factors.
         for part in chunks(len(pairs), theta.shape[2]):
@@ -139,9 +141,11 @@ class Times:
             # Nobody's rows are those of the first and are not read.
             design = Design(self.users.rows(np.maximum(u, 0), day), self.items.rows(np.maximum(i, 0), day))
             at = np.arange(len(u))
-            rows = by_hand.rows(theta, design)
-            values[part], _ = predict_known_and_cold(rows, np.where(u < 0, -1, at), np.where(i < 0, -1, at), mean)
-        return losses.mean_of(values, found.config)
+            for point in points:
+                rows = by_hand.rows(point, design)
+                scores, _ = predict_known_and_cold(rows, np.where(u < 0, -1, at), np.where(i < 0, -1, at), mean)
+                values[part] += losses.mean_of(scores, found.config, rows.cuts) / len(points)
+        return values
 
     def score(self, found: FitResult, pairs: Holdout) -> Scores:
         """Errors of what is `expected` of pairs at their times; see there."""

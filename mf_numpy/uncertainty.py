@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from mf_numpy import grades
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import chunks, predict
@@ -55,7 +56,8 @@ def intervals(draws: Draws, users: Array, items: Array, level: float = 0.9, pred
     """Central intervals of the ratings of pairs, given as indices.
 
     A rating is normal about a draw's prediction with the draw's precision; over the draws that is a mixture, whose
-    quantiles are the ends (Eq. 68).
+    quantiles are the ends (Eq. 68). Where ratings are grades the ends are, too: no grade below or above is needed for
+    the mixture to have the level.
 
     Raises:
         ConfigError: a level that is not between 0 and 1, or no draws.
@@ -65,11 +67,20 @@ def intervals(draws: Draws, users: Array, items: Array, level: float = 0.9, pred
     if not 0 < level < 1:
         raise ConfigError(f"level is {level!r}, but must lie between 0 and 1, such as 0.9")
     low, high, mean, spread = (np.empty(len(users)) for _ in range(4))
+    shares = (1 - level) / 2, (1 + level) / 2
+    cuts = draws.points[0].cuts
+    if cuts is not None:
+        for part in chunks(len(users), len(draws)):
+            each = predictions(draws, users[part], items[part], predict)
+            below, of_each = _grades(draws, each)
+            mean[part], spread[part] = of_each.mean(axis=1), of_each.std(axis=1)
+            low[part], high[part] = (cuts.grades[(below < share).sum(axis=1)] for share in shares)
+        return Intervals(mean, low, high, level, spread)
     root = np.sqrt(np.array(draws.precisions))
     for part in chunks(len(users), len(draws)):
         each = predictions(draws, users[part], items[part], predict)
         mean[part], spread[part] = each.mean(axis=1), each.std(axis=1)
-        for end, share in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
+        for end, share in zip((low, high), shares, strict=True):
             end[part] = _quantile(each, root, share)
     return Intervals(mean, low, high, level, spread)
 
@@ -77,6 +88,18 @@ def intervals(draws: Draws, users: Array, items: Array, level: float = 0.9, pred
 def predictions(draws: Draws, users: Array, items: Array, predict: Predictor = predict) -> Array:
     """What each draw predicts of each pair, (B, S) float64."""
     return np.stack([predict(point, users, items).astype(np.float64) for point in draws.points], axis=1)
+
+
+def _grades(draws: Draws, each: Array) -> tuple[Array, Array]:
+    """Of scores (B, S) how likely no grade above each is over the draws (B, G - 1), and their mean grades (B, S)."""
+    first = draws.points[0].cuts
+    assert first is not None
+    below, means = np.zeros((len(each), len(first.t))), np.empty_like(each)
+    for s, point in enumerate(draws.points):
+        assert point.cuts is not None
+        below += ndtr(point.cuts.points - each[:, s, None]) / len(draws)  # Eq. 76
+        means[:, s] = grades.expected(each[:, s], point.cuts)
+    return below, means
 
 
 def _quantile(each: Array, root: Array, share: float) -> Array:

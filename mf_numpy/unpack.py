@@ -51,11 +51,11 @@ class Unpacker:
             times = self.times() if self.has("time") else None
             design = Design(self.side("users", len(users)), self.side("items", len(items)), times)
             rows = {"P": design.users, "b": design.users, "Q": design.items, "c": design.items}
-            shapes = {name: (rows[name].shape[1], *shape[1:]) for name, shape in shapes.items()}
-        draws = self.draws(shapes, config, mu) if self.has("draws") else None
+            shapes = shapes | {name: (rows[name].shape[1], *shapes[name][1:]) for name in rows if name in shapes}
+        draws = self.draws(shapes, config, mu, cuts) if self.has("draws") else None
         params = draws.mean() if draws else Params.of(self.group("params", of_rows, config), mu, cuts)
         if design is not None:
-            of_features = params if draws else Params.of(self.group("features", shapes, config), mu)
+            of_features = params if draws else Params.of(self.group("features", shapes, config), mu, cuts)
             params = draws.rows(params, design) if draws else params
         last, memory = of_features or params, None
         if self.has("last"):
@@ -122,7 +122,7 @@ class Unpacker:
     def group(self, prefix: str, shapes: dict[str, tuple[int, ...]], config: Config) -> Tensors:
         return {name: self.tensor(f"{prefix}.{name}", config.numpy_dtype, shape) for name, shape in shapes.items()}
 
-    def draws(self, shapes: dict[str, tuple[int, ...]], config: Config, mu: float) -> Draws:
+    def draws(self, shapes: dict[str, tuple[int, ...]], config: Config, mu: float, cuts: Cuts | None) -> Draws:
         precisions = self.tensor("draws.precision", np.float64)
         if precisions.ndim != 1 or not len(precisions):
             raise FileFormatError(f"is damaged: 'draws.precision' has shape {precisions.shape}")
@@ -132,13 +132,15 @@ class Unpacker:
             if found != shapes:
                 raise FileFormatError(f"is damaged: its draws have the shapes {found}, not {shapes}")
             return self.beside
-        return Draws.of(self.group("draws", shapes, config), precisions, mu)
+        return Draws.of(self.group("draws", shapes, config), precisions, mu, cuts)
 
     def cuts(self, config: Config) -> Cuts:
+        """What of cut points is no parameter."""
         grades = self.tensor("grades", config.numpy_dtype)
         if grades.ndim != 1 or len(grades) < 2 or not (np.diff(grades) > 0).all():
             raise FileFormatError("is damaged: 'grades' are not two or more in ascending order")
-        return Cuts(self.tensor("params.t", config.numpy_dtype, (len(grades) - 1,)), grades, float(self.fact("unit")))
+        nothing = np.zeros(len(grades) - 1, config.numpy_dtype)
+        return Cuts(nothing, grades, float(self.fact("unit")), config.solver == "gibbs")
 
     def memory(self, shapes: dict[str, tuple[int, ...]], config: Config) -> Memory:
         velocity = self.group("velocity", shapes, config)

@@ -22,7 +22,9 @@ from mf_numpy.posterior import is_kept
 from mf_numpy.ratings import Array, Ratings
 from mf_numpy.solvers.design_gibbs import check_room, exclusive
 from mf_torch.design import sparse
-from mf_torch.gibbs import GibbsEngine, GibbsState, Group, given, groups_of, params_at, prior_of
+from mf_torch.gibbs import GibbsEngine, GibbsState, given, graded, numbered_sides, params_at, prior_of
+from mf_torch.gibbs_groups import Group, groups_of
+from mf_torch.probit import filled, scores_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +55,13 @@ class Half:
 
 @dataclass(frozen=True, eq=False)
 class BothSides:
-    """All N ratings, by user and by item, and σ of them."""
+    """All N ratings, by user and by item, and σ of them; of grades as `mf_torch.gibbs.BothSides`."""
 
     user: Half
     item: Half
     size: int
     scale: float
+    values: Array | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -74,14 +77,17 @@ class DesignGibbsEngine(OfFeatures, GibbsEngine):
     def load(self, train: Ratings, config: Config) -> BothSides:
         self.design.check(train)
         check_room(self.design, config)
+        if config.loss == "ordinal":
+            users, items, grades = numbered_sides(train, "float64", self.device)
+            both = (self._half(users, self.design.users), self._half(items, self.design.items))
+            return BothSides(*both, len(train), 1.0, grades)
         mu = train.mean if config.model == "biased" else 0.0
         values = train.values.astype(np.float64)
 
         def half(own: Array, others: Array, counts: Array, made_of: Side) -> Half:
             starts = counting.begins(counts)
             at = counting.order(own, starts)
-            groups = list(groups_of(starts, others[at], values[at] - mu, self.device))
-            return Half(groups, sparse(made_of, torch.float64, self.device), list(_blocks(made_of, self.device)))
+            return self._half(list(groups_of(starts, others[at], values[at] - mu, self.device)), made_of)
 
         return BothSides(
             half(train.users, train.items, train.user_counts, self.design.users),
@@ -90,13 +96,25 @@ class DesignGibbsEngine(OfFeatures, GibbsEngine):
             by_hand.scale_of(values),
         )
 
+    def _half(self, groups: list[Group], made_of: Side) -> Half:
+        return Half(groups, sparse(made_of, torch.float64, self.device), list(_blocks(made_of, self.device)))
+
     def step(self, state: GibbsState, batch: BothSides, config: Config) -> GibbsState:
-        """A sweep: α, all features of the users, then all of the items."""
+        """A sweep: α, or cut points and noise, then all features of the users, then all of the items."""
         sizes = self.design.users.blocks, self.design.items.blocks
         noise = by_hand.noise_of_features(state.epoch + 1, sizes, len(batch), config)
         items = batch.item.made_of @ state.item.double()  # Eq. 33
-        normal, left, squared_error = sums(batch.user, batch.user.made_of @ state.user.double(), items, state.biased)
+        users = batch.user.made_of @ state.user.double()  # Eq. 33
+        if state.cuts is not None:
+            scores = scores_of(users, items, batch.user.groups, len(batch), state.biased)
+            state, latent = graded(state, scores, config)
+            of_users, of_items = (replace(x, groups=filled(x.groups, latent)) for x in (batch.user, batch.item))
+            batch = replace(batch, user=of_users, item=of_items)
+        normal, left, squared_error = sums(batch.user, users, items, state.biased)
         alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+        if state.cuts is not None:
+            assert state.squared_error is not None
+            squared_error, alpha = state.squared_error, torch.ones_like(alpha)
         user = draw_side(state.user, batch.user.blocks, normal, left, alpha, noise.user, batch.scale, config)
         users = batch.user.made_of @ user.double()  # Eq. 33
         normal, left, _ = sums(batch.item, items, users, state.biased)

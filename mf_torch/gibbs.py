@@ -1,7 +1,7 @@
 """The Gibbs sampler in batched Cholesky factors; the twin of `mf_numpy.gibbs` and of its solver.
 
 Shapes: a side's rows are one table θ (rows, D), factors and then the bias, if there is one. Rows with about as many
-ratings form a group: R rows of at most L ratings, filled up to L by ratings that weigh nothing.
+ratings form a group, see `mf_torch.gibbs_groups`.
 """
 
 from __future__ import annotations
@@ -18,44 +18,29 @@ from mf_numpy import counting
 from mf_numpy import gibbs as by_hand
 from mf_numpy.config import Config
 from mf_numpy.engine import State
+from mf_numpy.grades import Cuts
 from mf_numpy.kernels import predict
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
 from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array, Ratings
-
-CELLS = 1 << 22
-"""Ratings of a group at most, fill included."""
-
-FILL = 1.25
-"""Ratings of a group at most, fill included, for each that it has."""
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """R rows and their ratings.
-
-    Attributes:
-        rows: (R,).
-        others: (R, L), the row of the other side.
-        left: (R, L), r - μ.
-        weight: (R, L), 1, or 0 for what fills up.
-    """
-
-    rows: Tensor
-    others: Tensor
-    left: Tensor
-    weight: Tensor
+from mf_numpy.solvers.probit import by_item
+from mf_torch import probit
+from mf_torch.gibbs_groups import Group, groups_of
 
 
 @dataclass(frozen=True, eq=False)
 class BothSides:
-    """All N ratings, by user and by item, and σ of them."""
+    """All N ratings, by user and by item, and σ of them.
+
+    Where ratings are grades the groups are `numbered`, `values` (N,) holds the grades user by user, and σ is 1.
+    """
 
     user: list[Group]
     item: list[Group]
     size: int
     scale: float
+    values: Array | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -73,6 +58,8 @@ class GibbsState:
         squared_error: Σ (r̂ - r)² before the last sweep, float64.
         n_ratings: N.
         draws: what is kept of the chain so far.
+        cuts: cut points, and `at` (N,) which grade each rating is, user by user; None where ratings are numbers.
+        objective: of grades the mean of -log P before the last sweep.
     """
 
     user: Tensor
@@ -83,6 +70,9 @@ class GibbsState:
     squared_error: Tensor | None = None
     n_ratings: int = 0
     draws: Draws = field(default_factory=Draws)
+    cuts: Cuts | None = None
+    at: Tensor | None = None
+    objective: float | None = None
 
 
 class GibbsEngine:
@@ -95,6 +85,8 @@ class GibbsEngine:
         self.device = device
 
     def load(self, train: Ratings, config: Config) -> Any:
+        if config.loss == "ordinal":
+            return self._graded(train, config)
         mu = train.mean if config.model == "biased" else 0.0
         values = train.values.astype(config.numpy_dtype)
 
@@ -110,6 +102,10 @@ class GibbsEngine:
             by_hand.scale_of(values),
         )
 
+    def _graded(self, train: Ratings, config: Config) -> BothSides:
+        user, item, values = numbered_sides(train, config.dtype, self.device)
+        return BothSides(user, item, len(train), 1.0, values)
+
     def start(self, state: State, whole: Any, config: Config) -> GibbsState:
         params = state.params
 
@@ -117,6 +113,9 @@ class GibbsEngine:
             theta = factors if bias is None else np.column_stack([factors, bias])
             return torch.tensor(theta, device=self.device)
 
+        cuts, at = params.cuts, None
+        if cuts is not None:
+            at = probit.places(whole.values, cuts, self.device)
         return GibbsState(
             table(params.P, params.b),
             table(params.Q, params.c),
@@ -125,16 +124,25 @@ class GibbsEngine:
             state.epoch,
             n_ratings=len(whole),
             draws=so_far(state.draws),
+            cuts=cuts,
+            at=at,
         )
 
     def batches(self, whole: Any, epoch: int, config: Config) -> Iterator[Any]:
         yield whole
 
     def step(self, state: GibbsState, batch: Any, config: Config) -> GibbsState:
-        """A sweep: α, all users, then all items."""
+        """A sweep: α, or cut points and noise, then all users, then all items."""
         noise = by_hand.noise_of(state.epoch + 1, (len(state.user), len(state.item)), len(batch), config)
-        squared_error = squares(state.user, state.item, batch.user, state.biased)
-        alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+        if state.cuts is None:
+            squared_error = squares(state.user, state.item, batch.user, state.biased)
+            alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+        else:
+            scores = probit.scores_of(state.user, state.item, batch.user, len(batch), state.biased)
+            state, latent = graded(state, scores, config)
+            batch = replace(batch, user=probit.filled(batch.user, latent), item=probit.filled(batch.item, latent))
+            assert state.squared_error is not None
+            squared_error, alpha = state.squared_error, torch.ones_like(state.squared_error)
         user = draw_side(state.user, state.item, batch.user, alpha, noise.user, batch.scale, config)
         item = draw_side(state.item, user, batch.item, alpha, noise.item, batch.scale, config)
         after = replace(state, user=user, item=item, squared_error=squared_error)
@@ -144,6 +152,8 @@ class GibbsEngine:
 
     def seen(self, state: GibbsState) -> tuple[Tensor, Tensor]:
         assert state.squared_error is not None
+        if state.objective is not None:
+            return torch.tensor(state.objective, dtype=torch.float64), state.squared_error
         return state.squared_error / state.n_ratings, state.squared_error
 
     def next_epoch(self, state: GibbsState) -> GibbsState:
@@ -157,30 +167,30 @@ class GibbsEngine:
         return State(params_at(state), None, state.epoch, draws=state.draws)
 
 
-def groups_of(starts: Array, others: Array, left: Array, device: str) -> Iterator[Group]:
-    """Groups of rows, in the order of their lengths."""
-    lengths = np.diff(starts)
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        end, taken = begin, 0
-        while end < len(order):
-            longest = int(lengths[order[end]])
-            filled = longest * (end + 1 - begin)
-            if end > begin and (filled > CELLS or filled > FILL * (taken + longest) + 64):
-                break
-            taken, end = taken + longest, end + 1
-        rows = order[begin:end]
-        places = np.arange(int(lengths[rows[-1]]))
-        there = places < lengths[rows][:, None]
-        at = np.where(there, starts[rows][:, None] + places, 0)
-        yield Group(
-            torch.tensor(rows, device=device),
-            torch.tensor(others[at].astype(np.int64), device=device),
-            torch.tensor(left[at], device=device),
-            torch.tensor(there.astype(left.dtype), device=device),
-        )
-        begin = end
+def numbered_sides(train: Ratings, dtype: str, device: str) -> tuple[list[Group], list[Group], Array]:
+    """Numbered groups of users and of items, and the ratings (N,) user by user."""
+    n, places = len(train), by_item(train)
+
+    def groups(own: Array, others: Array, counts: Array, number: Array) -> list[Group]:
+        starts = counting.begins(counts)
+        made = list(groups_of(starts, others[counting.order(own, starts)], number.astype(np.int64), device))
+        return probit.numbered(made, n, getattr(torch, dtype))
+
+    by_user = counting.order(train.users, counting.begins(train.user_counts))
+    return (
+        groups(train.users, train.items, train.user_counts, np.arange(n)),
+        groups(train.items, train.users, train.item_counts, places),
+        train.values[by_user],
+    )
+
+
+def graded(state: GibbsState, scores: Tensor, config: Config) -> tuple[GibbsState, Tensor]:
+    """The state with cut points of the next epoch, given the scores (N,), and these with their noise (N + 1,)."""
+    assert state.cuts is not None and state.at is not None
+    drawn = probit.draw(scores, state.at, state.cuts, state.epoch + 1, config)
+    squared_error = torch.tensor(drawn.squared_error, dtype=torch.float64, device=scores.device)
+    objective = -drawn.log_chance / state.n_ratings
+    return replace(state, cuts=drawn.cuts, squared_error=squared_error, objective=objective), drawn.latent
 
 
 def given(theta: Tensor, group: Group, biased: bool) -> tuple[Tensor, Tensor]:
@@ -251,5 +261,5 @@ def params_at(state: GibbsState) -> Params:
     n_factors = user.shape[1] - state.biased
     P, Q = user[:, :n_factors].copy(), item[:, :n_factors].copy()
     if not state.biased:
-        return Params(P, Q, mu=state.mu)
-    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), mu=state.mu)
+        return Params(P, Q, mu=state.mu, cuts=state.cuts)
+    return Params(P, Q, user[:, n_factors].copy(), item[:, n_factors].copy(), state.mu, state.cuts)

@@ -276,8 +276,8 @@ def rewrite(path: Path, *, metadata: dict[str, Any] | None = None, **tensors: An
 
 
 def test_newer_version(saved: Path) -> None:
-    rewrite(saved, metadata={"version": "7"})
-    with pytest.raises(FileFormatError, match=r"format version 7.*reads up to 6.*upgrade"):
+    rewrite(saved, metadata={"version": "8"})
+    with pytest.raises(FileFormatError, match=r"format version 8.*reads up to 7.*upgrade"):
         store.load(saved)
 
 

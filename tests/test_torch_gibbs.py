@@ -15,7 +15,8 @@ from mf_numpy.check import relative_difference
 from mf_numpy.errors import ConfigError
 from mf_numpy.model import Params
 from mf_numpy.split import Split, random_split
-from mf_torch.gibbs import FILL, BothSides, GibbsEngine
+from mf_torch.gibbs import BothSides, GibbsEngine
+from mf_torch.gibbs_groups import FILL
 from tests.test_gibbs import _ratings
 
 SWEEPS = 50

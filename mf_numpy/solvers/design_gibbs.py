@@ -1,7 +1,8 @@
 """``gibbs`` of features: a sweep draws the row of every feature from its conditional (Eq. 70), one after the other.
 
 A sweep draws the noise's precision (Eq. 66), then of users and of items, block by block, the prior (Eq. 64, 65) and the
-features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 71).
+features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 71). Where ratings
+are grades, cut points and the noise of the scores are drawn before that (Eq. 76 to 80), and α is 1.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from mf_numpy.metrics import Predictor
 from mf_numpy.model import Params
 from mf_numpy.posterior import Draws, is_kept, so_far
 from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers import probit
 from mf_numpy.solvers.als import AlsEngine, Rows
+from mf_numpy.solvers.probit import Grading, by_item
 
 MOST_BYTES = 4 << 30
 """Of the normal matrices of a side's rows, which are all there at once."""
@@ -58,12 +61,16 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """All N ratings by user and by item, σ of them, and the blocks of features of both sides."""
+    """All N ratings by user and by item, σ of them, and the blocks of features of both sides.
+
+    Where ratings are grades σ is 1, and `by_item` (N,) says where those by item are among those by user.
+    """
 
     user: Rows
     item: Rows
     scale: float
     blocks: dict[Side, tuple[Block, ...]]
+    by_item: Array | None = None
 
     def __len__(self) -> int:
         return len(self.user.values)
@@ -78,6 +85,7 @@ class Point:
         epoch: sweeps finished.
         squared_error: Σ (r̂ - r)² before the last sweep; `objective` is the mean of it.
         precision: α of the last sweep.
+        grading: the grades, or None where ratings are numbers; `objective` is the mean of -log P of them then.
         draws: what is kept of the chain so far.
     """
 
@@ -86,6 +94,7 @@ class Point:
     objective: float = math.nan
     squared_error: float = math.nan
     precision: float = math.nan
+    grading: Grading | None = None
     draws: Draws = field(default_factory=Draws)
 
 
@@ -132,27 +141,42 @@ class DesignGibbsEngine(OfFeatures):
             "user": tuple(_blocks(self.design.users, config, self.backend == "numba")),
             "item": tuple(_blocks(self.design.items, config, self.backend == "numba")),
         }
+        if config.loss == "ordinal":
+            return Whole(user, item, 1.0, blocks, by_item(train))
         return Whole(user, item, gibbs.scale_of(user.values), blocks)
 
     def start(self, state: State, whole: Whole, config: Config) -> Point:
-        return Point(state.params, state.epoch, draws=so_far(state.draws))
+        cuts, grading = state.params.cuts, None
+        if whole.by_item is not None:
+            assert cuts is not None
+            grading = Grading.of(whole.user, whole.by_item, cuts)
+        return Point(state.params, state.epoch, grading=grading, draws=so_far(state.draws))
 
     def batches(self, whole: Whole, epoch: int, config: Config) -> Iterator[Whole]:
         yield whole
 
     def step(self, state: Point, batch: Whole, config: Config) -> Point:
-        """A sweep: α, all features of the users, then all of the items."""
+        """A sweep: α, or cut points and noise, then all features of the users, then all of the items."""
         sizes = self.design.users.blocks, self.design.items.blocks
         noise = gibbs.noise_of_features(state.epoch + 1, sizes, len(batch), config)
-        theta, squared_error, alpha = state.theta, math.nan, math.nan
+        theta, squared_error, objective, alpha = state.theta, math.nan, math.nan, 1.0
         halves: tuple[tuple[Side, tuple[SideNoise, ...]], ...] = (("user", noise.user), ("item", noise.item))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             items = self.rows_of(theta, "item")
+            if state.grading is not None:
+                made = self._wide(theta, items)
+                seen = probit.draw(made, state.grading, state.epoch + 1, config, in_loops=self.backend == "loops")
+                user, item = seen.in_place_of_ratings(batch.user, batch.item, state.grading)
+                batch, theta = replace(batch, user=user, item=item), replace(theta, cuts=seen.cuts)
+                squared_error, objective = seen.squared_error, -seen.log_chance / len(batch)
             for side, drawn in halves:
                 sums = self.sums(batch, side, self.rows_of(theta, "user"), items, theta)
-                if side == "user":
+                if side == "user" and state.grading is None:
                     squared_error = float(sums.squares.sum())
-                    alpha = gibbs.noise_precision(squared_error, batch.scale, noise)
+                    alpha, objective = (
+                        gibbs.noise_precision(squared_error, batch.scale, noise),
+                        squared_error / len(batch),
+                    )
                 table = table_of(theta, side)
                 for block, z in zip(batch.blocks[side], drawn, strict=True):
                     own = table[block.at]
@@ -163,7 +187,9 @@ class DesignGibbsEngine(OfFeatures):
         kept = state.draws
         if is_kept(state.epoch + 1, config):
             kept = kept.with_draw(theta, alpha)
-        return Point(theta, state.epoch, squared_error / len(batch), squared_error, alpha, kept)
+        return replace(
+            state, theta=theta, objective=objective, squared_error=squared_error, precision=alpha, draws=kept
+        )  # fmt: skip
 
     def sums(self, whole: Whole, side: Side, users: Array, items: Array, theta: Params) -> Sums:
         """What the ratings say of the rows of a side, given the rows (m, D) and (n, D) of both."""
@@ -174,6 +200,15 @@ class DesignGibbsEngine(OfFeatures):
             tilde[:, -1] = 1
         by = _sums_in_loops if self.backend == "loops" else _sums
         return by(rows, own, tilde, bias, theta.mu)
+
+    def _wide(self, theta: Params, items: Array) -> Params:
+        """The parameters of users and items, these (n, D), in float64."""
+        tables, k = (self.rows_of(theta, "user"), items), theta.shape[2]
+        P, Q = (np.ascontiguousarray(table[:, :k]) for table in tables)
+        if theta.b is None:
+            return Params(P, Q, mu=theta.mu, cuts=theta.cuts)
+        b, c = (np.ascontiguousarray(table[:, k]) for table in tables)
+        return Params(P, Q, b, c, theta.mu, theta.cuts)
 
     def rows_of(self, theta: Params, side: Side) -> Array:
         """The rows (rows, D) of a side that its features make, in float64."""

@@ -1,6 +1,7 @@
 """``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 61) instead of minimised.
 
 A sweep draws the noise's precision (Eq. 66), then of users and of items the prior (Eq. 64, 65) and the rows (Eq. 63).
+Where ratings are grades it draws cut points and the noise of the scores before that (Eq. 76 to 80), and α is 1.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from mf_numpy.kernels.gibbs import moments, squares_kernel
 from mf_numpy.kernels.model import biases
 from mf_numpy.model import predict
 from mf_numpy.posterior import Draws, is_kept, so_far
-from mf_numpy.ratings import Array
+from mf_numpy.ratings import Array, Ratings
+from mf_numpy.solvers import probit
 from mf_numpy.solvers.als import AlsEngine, AlsState, BothSides, Rows, put, what_is_left
+from mf_numpy.solvers.probit import Grading, by_item
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +33,23 @@ class GibbsState(AlsState):
     """A point of the chain; `step` moves it in place.
 
     Attributes:
-        scale: σ of the ratings.
+        scale: σ of the ratings; 1 where they are grades.
         precision: α of the last sweep.
+        grading: the grades, or None where ratings are numbers.
         draws: what is kept of the chain so far.
     """
 
     scale: float = 1.0
     precision: float = math.nan
+    grading: Grading | None = None
     draws: Draws = field(default_factory=Draws)
+
+
+@dataclass(frozen=True, eq=False)
+class GradedSides(BothSides):
+    """All N grades, by user and by item; `by_item` (N,) says where the latter are among the former."""
+
+    by_item: Array
 
 
 class GibbsEngine(AlsEngine):
@@ -46,27 +58,44 @@ class GibbsEngine(AlsEngine):
     With the backend ``loops`` rows are drawn one after the other, in NumPy and in float64.
     """
 
+    def load(self, train: Ratings, config: Config) -> BothSides:
+        both = super().load(train, config)
+        return GradedSides(both.user, both.item, by_item(train)) if config.loss == "ordinal" else both
+
     def start(self, state: State, whole: BothSides, config: Config) -> GibbsState:
-        begun, scale = super().start(state, whole, config), gibbs.scale_of(whole.user.values)
-        return GibbsState(begun.params, begun.P, begun.Q, begun.epoch, scale=scale, draws=so_far(state.draws))
+        begun, grading, scale = super().start(state, whole, config), None, 1.0
+        if isinstance(whole, GradedSides):
+            assert begun.params.cuts is not None
+            grading = Grading.of(whole.user, whole.by_item, begun.params.cuts)
+        else:
+            scale = gibbs.scale_of(whole.user.values)
+        draws = so_far(state.draws)
+        return GibbsState(
+            begun.params, begun.P, begun.Q, begun.epoch, scale=scale, grading=grading, draws=draws
+        )  # fmt: skip
 
     def step(self, state: AlsState, batch: BothSides, config: Config) -> GibbsState:
-        """A sweep: α, all users, then all items."""
+        """A sweep: α, or cut points and noise, then all users, then all items."""
         assert isinstance(state, GibbsState)
         noise = gibbs.noise_of(state.epoch + 1, state.params.shape[:2], len(batch), config)
         by_rows = self.backend == "loops"
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            squared_error = _squares_in_loops(state, batch) if by_rows else _squares(state, batch)
-            alpha = gibbs.noise_precision(squared_error, state.scale, noise)
+            if state.grading is None:
+                squared_error = _squares_in_loops(state, batch) if by_rows else _squares(state, batch)
+                alpha, objective = gibbs.noise_precision(squared_error, state.scale, noise), squared_error / len(batch)
+            else:
+                drawn = probit.draw(state.params, state.grading, state.epoch + 1, config, in_loops=by_rows)
+                batch = BothSides(*drawn.in_place_of_ratings(batch.user, batch.item, state.grading))
+                state = replace(state, params=replace(state.params, cuts=drawn.cuts))
+                squared_error, alpha, objective = drawn.squared_error, 1.0, -drawn.log_chance / len(batch)
             sides: tuple[tuple[Side, SideNoise], ...] = (("user", noise.user), ("item", noise.item))
-            for side, drawn in sides:
-                prior = _prior(state, side, drawn, config)
+            for side, of_side in sides:
+                prior = _prior(state, side, of_side, config)
                 half = _half_in_loops if by_rows else _half
-                half(state, batch, side, prior, drawn.rows, alpha, config)
+                half(state, batch, side, prior, of_side.rows, alpha, config)
         kept = state.draws
         if is_kept(state.epoch + 1, config):
             kept = kept.with_draw(state.params.copy(), alpha)
-        objective = squared_error / len(batch)
         return replace(state, objective=objective, squared_error=squared_error, precision=alpha, draws=kept)
 
     def export(self, state: AlsState) -> State:

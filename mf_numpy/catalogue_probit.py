@@ -1,0 +1,121 @@
+"""Faults of draws of grades; a part of `mf_numpy.catalogue`."""
+
+from __future__ import annotations
+
+from mf_numpy.faults import Fault
+
+PROBIT = (
+    Fault(
+        name="logit-for-probit",
+        function="mf_numpy.kernels.probit:below",
+        right="node = int((x + _REACH) * _PER + 0.5)",
+        wrong="return 1 / (1 + math.exp(-1.702 * x))\nnode = 0",
+        origin="The two curves are so near each other after a change of scale that one is taken for the other.",
+        caught_by=("chances of normal grades", "grades drawn in loops"),
+    ),
+    Fault(
+        name="sigmoid-for-phi",
+        function="mf_numpy.grades:expected",
+        right="rises = ndtr if cuts.normal else sigmoid",
+        wrong="rises = sigmoid",
+        origin="The noise is drawn as a normal, and what is predicted comes from the loss that was there before.",
+        caught_by=("chances of normal grades", "grades over draws"),
+    ),
+    Fault(
+        name="neighbouring-grade",
+        function="mf_numpy.probit:latent",
+        right="low, high, turned = _lower(ends[at] - scores, ends[at + 1] - scores)",
+        wrong="low, high, turned = _lower(ends[at - (at > 0)] - scores, ends[at + 1] - scores)",
+        origin="Cut points are numbered from 0 in the one table and from 1 in the other: a grade is two grades wide.",
+        caught_by=("noise within its grade", "grades drawn by the book"),
+    ),
+    Fault(
+        name="neighbouring-grade-in-the-kernel",
+        function="mf_numpy.kernels.probit:piece",
+        right="low, high = ends[grade] - score, ends[grade + 1] - score",
+        wrong="low, high = ends[max(grade, 1) - 1] - score, ends[grade + 1] - score",
+        origin="The same, where it is fast.",
+        caught_by=("noise within its grade", "grades drawn in loops"),
+    ),
+    Fault(
+        name="noise-about-nothing",
+        function="mf_numpy.probit:latent",
+        right="out: Array = scores + np.where(turned, -noise, noise)",
+        wrong="out: Array = np.where(turned, -noise, noise)",
+        origin="Ends are taken relative to the score, and it is not put back: rows are drawn by the noise alone.",
+        caught_by=("noise within its grade", "grades drawn by the book", "joint distribution of grades"),
+    ),
+    Fault(
+        name="turned-and-not-back",
+        function="mf_numpy.probit:latent",
+        right="out: Array = scores + np.where(turned, -noise, noise)",
+        wrong="out: Array = scores + noise",
+        origin="Pieces above 0 are drawn below it, where no digit is lost, and stay there.",
+        caught_by=("noise within its grade", "grades drawn by the book"),
+    ),
+    Fault(
+        name="one-draw-for-all-grades",
+        function="mf_numpy.probit:noise_of",
+        right="return GradeNoise(cuts, float(rng.random()), 1 - rng.random(n_ratings))",
+        wrong="return GradeNoise(cuts, float(rng.random()), np.full(n_ratings, 1 - rng.random()))",
+        origin="A uniform number is drawn outside the loop over ratings; each one's noise is right by itself.",
+        caught_by=("standard draws of grades", "noise and cut points anew"),
+    ),
+    Fault(
+        name="proposals-never-weighed",
+        function="mf_numpy.probit:chosen",
+        right="total + log_prior(one.t) - proposal.log_density(one.t)",
+        wrong="total + log_prior(one.t)",
+        origin="Random walks need no such term, being as likely back as forth; a proposal about one place does.",
+        caught_by=("grades drawn by the book", "cut points by quadrature"),
+    ),
+    Fault(
+        name="widths-without-their-measure",
+        function="mf_numpy.probit:log_prior",
+        right="return float(t[1:].sum() - points @ points / 2)",
+        wrong="return float(-points @ points / 2)",
+        origin="Logarithms of widths are proposed and the prior is of cut points: the change of variables is lost.",
+        caught_by=("grades drawn by the book", "cut points by quadrature"),
+    ),
+    Fault(
+        name="proposal-through-its-inverse",
+        function="mf_numpy.probit:Proposal.draw",
+        right="out: Array = self.middle + np.linalg.solve(self.root.T, noise.cuts)",
+        wrong="out: Array = self.middle + np.linalg.solve(self.root, noise.cuts)",
+        origin="L⁻¹ has covariance (LᵀL)⁻¹: proposals are made by one distribution and weighed by another.",
+        caught_by=("grades drawn by the book", "top of the cut points"),
+    ),
+    Fault(
+        name="noise-by-old-cut-points",
+        function="mf_numpy.solvers.probit:draw",
+        right="ends = probit.ends_of(chosen.t)",
+        wrong="ends = probit.ends_of(cuts.t)",
+        origin="Cut points and noise are one block, drawn one after the other; here they are drawn as if side by side.",
+        caught_by=("grades drawn by the book", "noise and cut points anew"),
+    ),
+    Fault(
+        name="precision-drawn-as-well",
+        function="mf_numpy.solvers.gibbs:GibbsEngine.step",
+        right="squared_error, alpha, objective = drawn.squared_error, 1.0, -drawn.log_chance / len(batch)",
+        wrong="squared_error, objective = drawn.squared_error, -drawn.log_chance / len(batch)\n"
+        "alpha = gibbs.noise_precision(squared_error, state.scale, noise)",
+        origin="α stays from the sampler of numbers. The noise is 1 by definition: nothing else says what a score is.",
+        caught_by=("grades drawn by the book", "noise of both sides"),
+    ),
+    Fault(
+        name="items-by-the-users-order",
+        function="mf_numpy.solvers.probit:Drawn.in_place_of_ratings",
+        right="return replace(user, values=values), replace(item, values=values[grading.by_item])",
+        wrong="return replace(user, values=values), replace(item, values=values)",
+        origin="Noise is drawn user by user, and the items' half reads it as if it lay item by item.",
+        caught_by=("grades drawn by the book", "noise of both sides"),
+    ),
+    Fault(
+        name="grade-of-the-mean-score",
+        function="mf_numpy.result:FitResult._expected",
+        right="draws = self._draws_of_grades",
+        wrong="draws = None",
+        origin="Scores are averaged, and then made a grade of: no draw is as sure of it as their mean seems to be.",
+        caught_by=("grades over draws", "lists by graded draws"),
+    ),
+)
