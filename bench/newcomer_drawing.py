@@ -1,6 +1,6 @@
 """The figure of section 16: what is left open of a newcomer, by what is known of her and by what she is asked.
 
-Nothing is measured or trained: rows are drawn from a Gaussian that is known, so that Eq. 57 has the expected error of
+Nothing is measured or trained: rows are drawn from a Gaussian that is known, so that Eq. 60 has the expected error of
 the best prediction, which does not depend on any rating's value.
 """
 
@@ -60,7 +60,7 @@ def _curves() -> tuple[tuple[str, Array], ...]:
     return (
         ("ratings as they come", np.sqrt(np.mean(np.square(as_they_come), axis=0))),
         ("the most rated items first", _errors(everybody, items, weights, np.argsort(-weights))),
-        ("asked for by Eq. 58", _errors(everybody, items, weights, None)),
+        ("asked for by Eq. 61", _errors(everybody, items, weights, None)),
         ("the same, her group known", _errors(group, items, weights, None)),
     )
 

@@ -98,7 +98,7 @@ class Biases:
 class Fitted:
     """A factorisation whose hidden side is made of ids, of facts, or of both; ratings that are given are folded in.
 
-    What holds a row where its ratings are few is the rows of training (Eq. 57), or for half-steps the penalty (Eq. 37).
+    What holds a row where its ratings are few is the rows of training (Eq. 60), or for half-steps the penalty (Eq. 37).
     """
 
     def __init__(

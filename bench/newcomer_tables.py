@@ -50,10 +50,11 @@ def newcomers(of: Source) -> tuple[Cells, str]:
     return cells, of.notes(
         of.say(
             "RMSE, and the 95 % interval of its difference, in thousandths: of newcomers from "
-            f"{NAMES[BASELINE][0]}, of the others from {NAMES[PLAIN][0]}. A tenth of the users, or items, is hidden whole; "
-            "half of each one's ratings may be given, the other half is predicted. Settings are chosen inside the "
-            "training ratings.",
-            f"RMSE，以及其差值的 95 % 区间（千分之一）：新来者与“{NAMES[BASELINE][1]}”相比，其余与“{NAMES[PLAIN][1]}”相比。"
+            f"{NAMES[BASELINE][0]}, of the others from {NAMES[PLAIN][0]}. A tenth of the users, or items, is hidden "
+            "whole; half of each one's ratings may be given, the other half is predicted. Settings are chosen inside "
+            "the training ratings.",
+            "RMSE，以及其差值的 95 % 区间（千分之一）："
+            f"新来者与“{NAMES[BASELINE][1]}”相比，其余与“{NAMES[PLAIN][1]}”相比。"
             "十分之一的用户（或物品）连同全部评分被隐藏；每个被隐藏者的评分一半可以给出，另一半用来预测。设置在训练评分内部选定。",
         ),
         *(_of_others(of, name, outcome["rows"]) for name, outcome in found.items()),

@@ -11,7 +11,7 @@
 A tenth of the users, or of the items, is hidden with all its ratings, and a tenth of what is left is held out: the
 ``warm`` ratings, whose row has no ``given``. Half of each hidden row's ratings may be given to a system, which then
 predicts the other half; how many it is given is ``given``, and by which way they were picked ``way``: in a drawn
-order, those of the most rated items (by the most active users), or those that the system suggests to ask for (Eq. 58).
+order, those of the most rated items (by the most active users), or those that the system suggests to ask for (Eq. 61).
 Rows that have fewer to give than the most that is asked for are hidden, and not scored. Settings are chosen by doing
 all of this once more inside the training ratings: by the mean of the RMSEs over warm ratings and over every number of
 given ones. Intervals are of a bootstrap over the hidden rows, and over the users of warm ratings; differences are

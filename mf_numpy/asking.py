@@ -1,4 +1,4 @@
-"""Eq. 58 and 59: which items to ask a newcomer about first: those whose ratings leave the least open.
+"""Eq. 61 and 62: which items to ask a newcomer about first: those whose ratings leave the least open.
 
 Symbols: C (D, D) and σ² as in `mf_numpy.prior`; q̃ (n, D) the items' rows; w (n,) their shares of the training ratings.
 How much a rating settles does not depend on what it will be, so that the whole list can be made before any answer.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def falls(covariance: Array, others: Array, weights: Array, variance: float) -> Array:
-    """By how much the mean variance of her predictions falls with a rating of each item, (n,) (Eq. 58).
+    """By how much the mean variance of her predictions falls with a rating of each item, (n,) (Eq. 61).
 
     Args:
         covariance: C (D, D), of her row as it is known now.
@@ -34,14 +34,14 @@ def falls(covariance: Array, others: Array, weights: Array, variance: float) -> 
     moved = others @ covariance
     spread = (moved * others).sum(axis=1)
     gram = (others.T * weights) @ others
-    out: Array = ((moved @ gram) * moved).sum(axis=1) / (variance + spread)  # Eq. 58
+    out: Array = ((moved @ gram) * moved).sum(axis=1) / (variance + spread)  # Eq. 61
     return out
 
 
 def settled(covariance: Array, other: Array, variance: float) -> Array:
-    """C after a rating of one more item, with q̃ = `other` (D,) (Eq. 59)."""
+    """C after a rating of one more item, with q̃ = `other` (D,) (Eq. 62)."""
     moved = covariance @ other
-    out: Array = covariance - np.outer(moved, moved) / (variance + other @ moved)  # Eq. 59
+    out: Array = covariance - np.outer(moved, moved) / (variance + other @ moved)  # Eq. 62
     return out
 
 
@@ -58,7 +58,7 @@ def suggest(
     """The `n` items to ask a new user about, or users to ask about a new item, one after the other.
 
     Each is the one whose rating lets the mean variance of her predictions, over what training ratings are of, fall
-    most (Eq. 58), those before it answered.
+    most (Eq. 61), those before it answered.
 
     Args:
         rated: raw ids of what she has rated already.

@@ -1,4 +1,4 @@
-"""What a prior of rows and questions that narrow it must satisfy (Eq. 57 to 59): named checks, as in `properties`."""
+"""What a prior of rows and questions that narrow it must satisfy (Eq. 60 to 62): named checks, as in `properties`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 
 
 def posterior_by_bayes(ways: Ways) -> list[Check]:
-    """A newcomer's row and what it leaves open are those of the row and the ratings as one Gaussian (Eq. 57)."""
+    """A newcomer's row and what it leaves open are those of the row and the ratings as one Gaussian (Eq. 60)."""
     worst = Worst(TOLERANCE)
     for label, ratings, prior, rows, others in _models():
         moment = np.zeros((rows.shape[1], rows.shape[1]))
@@ -39,7 +39,7 @@ def posterior_by_bayes(ways: Ways) -> list[Check]:
 
 
 def spread_of_predictions(ways: Ways) -> list[Check]:
-    """Before any rating, predictions vary as those of training did: over its ratings, not over its rows (Eq. 57)."""
+    """Before any rating, predictions vary as those of training did: over its ratings, not over its rows (Eq. 60)."""
     worst = Worst(TOLERANCE)
     for label, ratings, prior, rows, others in _models():
         nothing = prior.covariance(others[:0])
@@ -50,7 +50,7 @@ def spread_of_predictions(ways: Ways) -> list[Check]:
 
 
 def penalty_as_prior(ways: Ways) -> list[Check]:
-    """With S = σ²/ν I the row is the one that the penalty finds (Eq. 37, 57)."""
+    """With S = σ²/ν I the row is the one that the penalty finds (Eq. 37, 60)."""
     worst = Worst(TOLERANCE)
     for label, _, prior, _, others in _models():
         ridge = 0.3
@@ -64,7 +64,7 @@ def penalty_as_prior(ways: Ways) -> list[Check]:
 
 
 def fall_of_variance(ways: Ways) -> list[Check]:
-    """What a rating takes off the mean variance is what is missing with it (Eq. 58)."""
+    """What a rating takes off the mean variance is what is missing with it (Eq. 61)."""
     worst = Worst(TOLERANCE)
     for label, _, prior, _, others in _models():
         weights = np.random.default_rng(53).dirichlet(np.ones(len(others)))
@@ -79,7 +79,7 @@ def fall_of_variance(ways: Ways) -> list[Check]:
 
 
 def asked_one_by_one(ways: Ways) -> list[Check]:
-    """Ratings one by one, in any order, leave what they leave together, and their falls add up (Eq. 58, 59)."""
+    """Ratings one by one, in any order, leave what they leave together, and their falls add up (Eq. 61, 62)."""
     worst = Worst(TOLERANCE)
     for label, _, prior, _, others in _models():
         weights = np.full(len(others), 1 / len(others))
@@ -96,7 +96,7 @@ def asked_one_by_one(ways: Ways) -> list[Check]:
 
 
 def posterior_step_by_step(ways: Ways) -> list[Check]:
-    """The row after the last of several ratings follows from the one before it and what is then open (Eq. 57, 59)."""
+    """The row after the last of several ratings follows from the one before it and what is then open (Eq. 60, 62)."""
     worst = Worst(TOLERANCE)
     for label, _, prior, _, others in _models():
         surprises = np.random.default_rng(54).normal(size=len(others))

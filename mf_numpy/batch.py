@@ -37,7 +37,7 @@ class Batch:
     Attributes:
         users, items: (B,) indices in [0, m) and [0, n).
         values: (B,) ratings in the dtype of the parameters; of lists each item's log q (Eq. 49), or with ``warp`` what
-            its place in the list is worth (Eq. 82).
+            its place in the list is worth (Eq. 52).
         shape: (m, n).
         indptr: (m + 1,) int64 when the pairs are sorted by user, else None.
         per_list: pairs of a list that counts as one rating: 1, or 1 + S where S items were drawn beside each (Eq. 48);

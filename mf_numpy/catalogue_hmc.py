@@ -1,4 +1,4 @@
-"""Wrong lines of Hamiltonian steps (Eq. 72 to 75), for `mf_numpy.catalogue`."""
+"""Wrong lines of Hamiltonian steps (Eq. 75 to 78), for `mf_numpy.catalogue`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What draws of features must satisfy (Eq. 70, 71): named checks beside `gibbs_checks`."""
+"""What draws of features must satisfy (Eq. 73, 74): named checks beside `gibbs_checks`."""
 
 from __future__ import annotations
 

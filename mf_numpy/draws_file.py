@@ -8,7 +8,7 @@ K factors, S draws. Arrays of the file, in the dtype of training:
 
 - ``draws.P`` (m, S, K), ``draws.Q`` (n, S, K), in the biased model ``draws.b`` (m, S) and ``draws.c`` (n, S), and
   ``draws.precision`` (S,) float64, as in a model file (`mf_numpy.store`); with a design they are of features;
-- ``mean.Q`` (n, S, K): Q / S, by which products with P add up to the mean (Eq. 67);
+- ``mean.Q`` (n, S, K): Q / S, by which products with P add up to the mean (Eq. 70);
 - with a design ``rows.P`` (m, S, K) and ``rows.Q`` (n, S, K): what users and items are made of in that mean (Eq. 33).
 """
 

@@ -36,7 +36,7 @@ class State:
         epoch: epochs finished.
         evaluation: what the last step saw before it moved: objective, squared error and gradient.
         room: the backend's scratch arrays.
-        draws: what is kept of a chain of draws (Eq. 67), or None where there is none.
+        draws: what is kept of a chain of draws (Eq. 70), or None where there is none.
     """
 
     params: Params

@@ -129,7 +129,7 @@ def fold_in(
         features: (1, f), what a newcomer is made of where the model has a design (`mf_numpy.features.Described.rows`);
             the row then starts from them, and ratings move it as an id of its own would.
         prior: what holds the row where ratings are few: the ``penalty`` of training, or what training's own ``rows``
-            are like (Eq. 57). ``per_rating`` prices a first rating at λ, which is little; their rows know better.
+            are like (Eq. 60). ``per_rating`` prices a first rating at λ, which is little; their rows know better.
 
     Raises:
         ConfigError: another prior, or a model of draws, which has no single table of rows to hold.

@@ -1,7 +1,7 @@
-"""Eq. 60 to 66: the posterior of rows with Gaussian priors, by the conditionals that a Gibbs sampler draws from.
+"""Eq. 63 to 69: the posterior of rows with Gaussian priors, by the conditionals that a Gibbs sampler draws from.
 
 Shapes: a row of the user side is θ_u = p_u (K,) in the plain model and (p_u, b_u) (K + 1,) in the biased one; D is
-that length. Likewise (q_i, c_i). Where rows are made of features (Eq. 33), each of these has such a row (Eq. 70, 71).
+that length. Likewise (q_i, c_i). Where rows are made of features (Eq. 33), each of these has such a row (Eq. 73, 74).
 All of it is float64.
 """
 
@@ -26,7 +26,7 @@ class SideNoise:
     """Standard draws for one side.
 
     Attributes:
-        wishart: (D, D) lower triangular, normals below a diagonal of roots of χ² (Eq. 65).
+        wishart: (D, D) lower triangular, normals below a diagonal of roots of χ² (Eq. 68).
         mean: (D,) normals.
         rows: (rows, D) normals.
     """
@@ -61,7 +61,7 @@ class FeatureNoise:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Rows are N(mean, precision⁻¹) before their ratings are seen: m (D,) and Λ (D, D) of Eq. 60."""
+    """Rows are N(mean, precision⁻¹) before their ratings are seen: m (D,) and Λ (D, D) of Eq. 63."""
 
     mean: Array
     precision: Array
@@ -104,12 +104,12 @@ def scale_of(values: Array) -> float:
 
 
 def noise_precision(squared_error: float, scale: float, noise: Noise | FeatureNoise) -> float:
-    """α given all parameters (Eq. 66), in 1/rating²; `squared_error` is Σ (r̂ - r)² as they are now."""
-    return noise.precision / (SHAPE * scale**2 + squared_error / 2)  # Eq. 66
+    """α given all parameters (Eq. 69), in 1/rating²; `squared_error` is Σ (r̂ - r)² as they are now."""
+    return noise.precision / (SHAPE * scale**2 + squared_error / 2)  # Eq. 69
 
 
 def prior_of(rows: int, total: Array, square: Array, scale: float, noise: SideNoise, config: Config) -> Prior:
-    """m and Λ given the rows of a side (Eq. 64, 65).
+    """m and Λ given the rows of a side (Eq. 67, 68).
 
     Args:
         rows: how many.
@@ -119,41 +119,41 @@ def prior_of(rows: int, total: Array, square: Array, scale: float, noise: SideNo
     sure = MEAN_WEIGHT + rows
     center = total / sure
     # V: factors are in √rating units, biases in rating units.
-    begin = np.array([scale] * config.n_factors + [scale**2] * (config.model == "biased"))  # Eq. 60
-    spread = np.diag(begin) + square - sure * np.outer(center, center)  # Eq. 64
+    begin = np.array([scale] * config.n_factors + [scale**2] * (config.model == "biased"))  # Eq. 63
+    spread = np.diag(begin) + square - sure * np.outer(center, center)  # Eq. 67
     if not np.isfinite(spread).all():
         # The training loop reports it, with what to do.
         return Prior(np.full_like(center, np.nan), np.full_like(spread, np.nan))
     root = np.linalg.cholesky(spread)
     half = np.linalg.solve(root.T, noise.wishart)
-    precision: Array = half @ half.T  # Eq. 65
-    mean = center + root @ np.linalg.solve(noise.wishart.T, noise.mean) / np.sqrt(sure)  # Eq. 65
+    precision: Array = half @ half.T  # Eq. 68
+    mean = center + root @ np.linalg.solve(noise.wishart.T, noise.mean) / np.sqrt(sure)  # Eq. 68
     return Prior(mean, precision)
 
 
 def row_conditional(others: Array, left: Array, prior: Prior, alpha: float) -> tuple[Array, Array]:
-    """A (D, D) and h (D,) of one row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 61).
+    """A (D, D) and h (D,) of one row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 64).
 
     Args:
         others: (n, D), the other side's rows at its ratings, 1 in the place of a bias.
         left: (n,), what the ratings leave for it to say: r - μ and less the others' biases.
         alpha: α.
     """
-    precision: Array = prior.precision + alpha * (others.T @ others)  # Eq. 61
-    return precision, prior.precision @ prior.mean + alpha * (others.T @ left)  # Eq. 61
+    precision: Array = prior.precision + alpha * (others.T @ others)  # Eq. 64
+    return precision, prior.precision @ prior.mean + alpha * (others.T @ left)  # Eq. 64
 
 
 def row_draw(precision: Array, pull: Array, noise: Array) -> Array:
-    """N(A⁻¹h, A⁻¹) by A = L Lᵀ: the minimiser (Eq. 62), and noise through L⁻ᵀ (Eq. 63)."""
+    """N(A⁻¹h, A⁻¹) by A = L Lᵀ: the minimiser (Eq. 65), and noise through L⁻ᵀ (Eq. 66)."""
     root = np.linalg.cholesky(precision)
-    out: Array = np.linalg.solve(root.T, np.linalg.solve(root, pull) + noise)  # Eq. 63
+    out: Array = np.linalg.solve(root.T, np.linalg.solve(root, pull) + noise)  # Eq. 66
     return out
 
 
 def feature_conditional(
     x: Array, normal: Array, left: Array, here: Array, prior: Prior, alpha: float
 ) -> tuple[Array, Array]:
-    """A (D, D) and h (D,) of one feature's row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 70).
+    """A (D, D) and h (D,) of one feature's row: given the rest it is N(A⁻¹h, A⁻¹) (Eq. 73).
 
     Args:
         x: (R,), how much each of the R rows that have the feature has of it.
@@ -162,12 +162,12 @@ def feature_conditional(
         here: (D,), the feature's row as it is.
         alpha: α.
     """
-    bend = np.tensordot(x**2, normal, axes=1)  # Eq. 70
-    pull = x @ left + bend @ here  # Eq. 70
-    return prior.precision + alpha * bend, prior.precision @ prior.mean + alpha * pull  # Eq. 70
+    bend = np.tensordot(x**2, normal, axes=1)  # Eq. 73
+    pull = x @ left + bend @ here  # Eq. 73
+    return prior.precision + alpha * bend, prior.precision @ prior.mean + alpha * pull  # Eq. 73
 
 
 def what_stays(x: Array, normal: Array, left: Array, step: Array) -> Array:
-    """g (R, D) of `feature_conditional` once the feature has moved by `step` (D,) (Eq. 71)."""
-    out: Array = left - x[:, None] * (normal @ step)  # Eq. 71
+    """g (R, D) of `feature_conditional` once the feature has moved by `step` (D,) (Eq. 74)."""
+    out: Array = left - x[:, None] * (normal @ step)  # Eq. 74
     return out

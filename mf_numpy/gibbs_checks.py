@@ -1,4 +1,4 @@
-"""What draws from a posterior must satisfy (Eq. 60 to 67): named checks beside `properties`.
+"""What draws from a posterior must satisfy (Eq. 63 to 70): named checks beside `properties`.
 
 Some of them are statistical tests. Under the right sampler each of their numbers is uniform on [0, 1], independently
 from run to run, so that the largest distance between their distribution function and the diagonal exceeds ε in n runs
@@ -71,7 +71,7 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
 def drawn_by_inverses(
     ratings: Ratings, values: Array, params: Params, noise: gibbs.Noise, scale: float, variance: float
 ) -> Params:
-    """Both sides' priors and rows (Eq. 61 to 65), by covariances, from the values (N,) of the ratings' pairs."""
+    """Both sides' priors and rows (Eq. 64 to 68), by covariances, from the values (N,) of the ratings' pairs."""
     here, (m, n, k) = params.copy(), params.shape
     for own, other, own_bias, other_bias, rows, others, count, given in (
         (here.P, here.Q, here.b, here.c, ratings.users, ratings.items, m, noise.user),
@@ -95,7 +95,7 @@ def drawn_by_inverses(
 
 
 def prior_by_covariances(theta: Array, units: Array, given: gibbs.SideNoise) -> tuple[Array, Array]:
-    """m and Λ⁻¹ of rows (Eq. 64, 65), by covariances; `units` is V's diagonal."""
+    """m and Λ⁻¹ of rows (Eq. 67, 68), by covariances; `units` is V's diagonal."""
     count, mean, spread = len(theta), theta.mean(axis=0), np.diag(units)
     for row in theta:
         spread = spread + np.outer(row - mean, row - mean)
@@ -125,7 +125,7 @@ def resumed_chain(ways: Ways) -> list[Check]:
 
 
 def standard_draws(ways: Ways) -> list[Check]:
-    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 63, 65, 66)."""
+    """What a sweep draws are independent standard normals, roots of χ² and a Gamma variate (Eq. 66, 68, 69)."""
     worst, runs = Worst(1.0), 300
     config = Config(solver="gibbs", n_factors=2)
     drawn = [gibbs.noise_of(epoch, (3, 4), 10, config) for epoch in range(1, runs + 1)]
@@ -222,7 +222,7 @@ def ranks_of_the_truth(ways: Ways) -> list[Check]:
 
 
 def mean_of_predictions(ways: Ways) -> list[Check]:
-    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 67)."""
+    """The parameters that stand for S draws predict the mean of the draws' predictions (Eq. 70)."""
     worst = Worst(1e-12)
     for label, _, params, _ in _problems():
         rng = np.random.default_rng(5)
@@ -238,7 +238,7 @@ def mean_of_predictions(ways: Ways) -> list[Check]:
 
 
 def score_of_a_chain(ways: Ways) -> list[Check]:
-    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 67)."""
+    """A fit's last validation RMSE is that of the model which it returns, and of the draws it kept (Eq. 70)."""
     from mf_numpy.train import fit
 
     worst = Worst(1e-9)
@@ -268,7 +268,7 @@ def uniform(worst: Worst, seen: dict[str, Any], way: str = "gibbs") -> None:
 
 
 def side_of(rng: np.random.Generator, count: int, scale: float = SCALE) -> tuple[Array, Array, Array]:
-    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 60)."""
+    """m (2,), a root X (2, 2) of Λ = XᵀX, and rows (count, 2) of one factor and a bias, from the prior (Eq. 63)."""
     # Of D rows XᵀX is Wishart by definition, and X⁻¹ makes what has its inverse for a covariance.
     root = rng.normal(size=(2, 2)) / np.sqrt([scale, scale**2])
     z = rng.normal(size=(count + 1, 2))
@@ -283,7 +283,7 @@ def _size(rows: Array, precision: Array) -> float:
 
 
 def _truth(rng: np.random.Generator, m: int, n: int) -> tuple[Params, float]:
-    """Parameters and α, drawn from the prior (Eq. 60)."""
+    """Parameters and α, drawn from the prior (Eq. 63)."""
     users, items = side_of(rng, m)[2], side_of(rng, n)[2]
     alpha = rng.standard_gamma(gibbs.SHAPE) / (gibbs.SHAPE * SCALE**2)
     return Params(users[:, :1], items[:, :1], users[:, 1].copy(), items[:, 1].copy(), mu=2.0), float(alpha)

@@ -1,4 +1,4 @@
-"""What draws of grades say of pairs: the mean, over the draws, of what each lets expect (Eq. 76).
+"""What draws of grades say of pairs: the mean, over the draws, of what each lets expect (Eq. 79).
 
 Shapes: B pairs or users, n items, G grades; -1 for a user or an item that nobody knows.
 """

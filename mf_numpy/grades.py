@@ -1,4 +1,4 @@
-"""Grades: ratings of which the order counts and no distance, told apart by learnt cut points (Eq. 51 to 56).
+"""Grades: ratings of which the order counts and no distance, told apart by learnt cut points (Eq. 54 to 59).
 
 Shapes: scores (B,), which is what r̂ is here; G grades, and G - 1 cut points between them.
 """
@@ -23,14 +23,14 @@ MOST_GRADES = 100
 
 @dataclass(frozen=True, eq=False)
 class Cuts:
-    """Where a score passes from one grade to the next (Eq. 51). There is no μ beside them: they hold the level.
+    """Where a score passes from one grade to the next (Eq. 54). There is no μ beside them: they hold the level.
 
     Attributes:
         t: (G - 1,) trained, without a penalty: the first cut point, and the logarithms of the widths between one and
-            the next, so that no step brings them out of order (Eq. 55); both over `unit`.
+            the next, so that no step brings them out of order (Eq. 58); both over `unit`.
         grades: (G,) the distinct ratings of training, ascending, in the precision of the parameters.
         unit: how far the cut points go for a step of 1.
-        normal: whether the noise of scores is normal (Eq. 76), as that of a chain of draws is, and not logistic.
+        normal: whether the noise of scores is normal (Eq. 79), as that of a chain of draws is, and not logistic.
     """
 
     t: Array
@@ -41,13 +41,13 @@ class Cuts:
     @property
     def widths(self) -> Array:
         """(G - 2,) of all grades but the first and the last, which have no end."""
-        out: Array = np.exp(self.unit * self.t[1:])  # Eq. 55
+        out: Array = np.exp(self.unit * self.t[1:])  # Eq. 58
         return out
 
     @property
     def points(self) -> Array:
         """(G - 1,) the cut points, ascending."""
-        out: Array = np.cumsum(np.concatenate([self.unit * self.t[:1], self.widths]))  # Eq. 55
+        out: Array = np.cumsum(np.concatenate([self.unit * self.t[:1], self.widths]))  # Eq. 58
         return out
 
     def moved_to(self, points: Array) -> Cuts:
@@ -142,21 +142,21 @@ def of_widths(cuts: Cuts) -> Array:
     out = np.zeros(len(cuts.grades), cuts.t.dtype)
     # A width that is nothing costs more than any number, and the training loop says what to do.
     with np.errstate(divide="ignore"):
-        out[1:-1] = -np.log(-np.expm1(-cuts.widths))  # Eq. 52
+        out[1:-1] = -np.log(-np.expm1(-cuts.widths))  # Eq. 55
     return out
 
 
 def value(scores: Array, values: Array, cuts: Cuts) -> Array:
-    """ℓ (B,), the negative logarithm of the grade's probability (Eq. 52), with nothing subtracted that cancels."""
+    """ℓ (B,), the negative logarithm of the grade's probability (Eq. 55), with nothing subtracted that cancels."""
     ends = _ends(scores, values, cuts)
-    out: Array = softplus(ends.past) * ends.below_last + softplus(ends.short) * ends.above_first  # Eq. 52
+    out: Array = softplus(ends.past) * ends.below_last + softplus(ends.short) * ends.above_first  # Eq. 55
     return out + of_widths(cuts)[ends.at]
 
 
 def residual(scores: Array, values: Array, cuts: Cuts) -> Array:
-    """E = ∂ℓ/∂s (B,) (Eq. 53), 1 - F_a - F_b as (1 - F_a) - F_b, which loses no digit."""
+    """E = ∂ℓ/∂s (B,) (Eq. 56), 1 - F_a - F_b as (1 - F_a) - F_b, which loses no digit."""
     ends = _ends(scores, values, cuts)
-    out: Array = sigmoid(ends.past) * ends.below_last - sigmoid(ends.short) * ends.above_first  # Eq. 53
+    out: Array = sigmoid(ends.past) * ends.below_last - sigmoid(ends.short) * ends.above_first  # Eq. 56
     return out
 
 
@@ -165,35 +165,35 @@ def _spread(x: Array) -> Array:
 
 
 def curvature(scores: Array, values: Array, cuts: Cuts) -> Array:
-    """∂²ℓ/∂s² (B,) (Eq. 53), which is nowhere negative."""
+    """∂²ℓ/∂s² (B,) (Eq. 56), which is nowhere negative."""
     ends = _ends(scores, values, cuts)
-    out: Array = _spread(ends.past) * ends.below_last + _spread(ends.short) * ends.above_first  # Eq. 53
+    out: Array = _spread(ends.past) * ends.below_last + _spread(ends.short) * ends.above_first  # Eq. 56
     return out
 
 
 def expected(scores: Array, cuts: Cuts) -> Array:
-    """The mean grade (B,) (Eq. 51, 76): the lowest, and each step up by how likely the grade is above it."""
+    """The mean grade (B,) (Eq. 54, 79): the lowest, and each step up by how likely the grade is above it."""
     rises = ndtr if cuts.normal else sigmoid
     out = np.full(scores.shape, cuts.grades[0], np.result_type(scores, cuts.t))
     for point, step in zip(cuts.points, np.diff(cuts.grades), strict=True):
-        out += step * rises(scores - point)  # Eq. 51, 76
+        out += step * rises(scores - point)  # Eq. 54, 79
     return out
 
 
 def probabilities(scores: Array, cuts: Cuts) -> Array:
-    """How likely each grade is (B, G) (Eq. 51), by products: no small one is lost in a difference."""
+    """How likely each grade is (B, G) (Eq. 54), by products: no small one is lost in a difference."""
     if cuts.normal:
         return probit.probabilities(scores, cuts)
     below = np.ones((len(scores), len(cuts.grades)), np.result_type(scores, cuts.t))
     above = below.copy()
     below[:, :-1] = sigmoid(cuts.points - scores[:, None])
     above[:, 1:] = sigmoid(scores[:, None] - cuts.points)
-    out: Array = below * above * np.exp(-of_widths(cuts))  # Eq. 52
+    out: Array = below * above * np.exp(-of_widths(cuts))  # Eq. 55
     return out
 
 
 def tally(scores: Array, values: Array, cuts: Cuts) -> tuple[Array, Array, Array]:
-    """What the scores say of each cut point: slope and bend of Σℓ (G - 1,) (Eq. 54), and the ratings a grade (G,)."""
+    """What the scores say of each cut point: slope and bend of Σℓ (G - 1,) (Eq. 57), and the ratings a grade (G,)."""
     ends = _ends(scores, values, cuts)
     n_points = len(cuts.t)
 
@@ -203,20 +203,20 @@ def tally(scores: Array, values: Array, cuts: Cuts) -> tuple[Array, Array, Array
 
     up, down = sums(sigmoid(ends.past), sigmoid(ends.short))
     bent, bent_too = sums(_spread(ends.past), _spread(ends.short))
-    return down - up, bent + bent_too, np.bincount(ends.at, minlength=n_points + 1)  # Eq. 54
+    return down - up, bent + bent_too, np.bincount(ends.at, minlength=n_points + 1)  # Eq. 57
 
 
 def pull(cuts: Cuts, slopes: Array, counts: Array) -> Array:
-    """∂Σℓ/∂t (G - 1,) from what `tally` has: a width moves every cut point above it (Eq. 55)."""
+    """∂Σℓ/∂t (G - 1,) from what `tally` has: a width moves every cut point above it (Eq. 58)."""
     from_here_up = np.cumsum(slopes[::-1])[::-1]
     widths = cuts.widths.astype(np.float64)
-    of_t = np.concatenate([from_here_up[:1], widths * from_here_up[1:] - counts[1:-1] * _narrows(widths)])  # Eq. 55
+    of_t = np.concatenate([from_here_up[:1], widths * from_here_up[1:] - counts[1:-1] * _narrows(widths)])  # Eq. 58
     out: Array = (cuts.unit * of_t).astype(cuts.t.dtype)
     return out
 
 
 def slope(scores: Array, values: Array, cuts: Cuts) -> Array:
-    """∂Σℓ/∂t (G - 1,) (Eq. 54, Eq. 55)."""
+    """∂Σℓ/∂t (G - 1,) (Eq. 57, Eq. 58)."""
     slopes, _, counts = tally(scores, values, cuts)
     return pull(cuts, slopes, counts)
 
@@ -249,7 +249,7 @@ def change(scores: Array, values: Array, moved: Array, d_t: Array, cuts: Cuts) -
 
 
 def settled(cuts: Cuts, slopes: Array, bends: Array, counts: Array) -> Cuts:
-    """One Newton step of the cut points towards the minimum of Σℓ where all scores stand still (Eq. 56).
+    """One Newton step of the cut points towards the minimum of Σℓ where all scores stand still (Eq. 59).
 
     Σℓ is convex in them. The step is shortened so that none moves by more than 1 and no width halves: so near, the
     slope's change is known well enough that Σℓ falls, with no other pass over the ratings to try it.
@@ -262,10 +262,10 @@ def settled(cuts: Cuts, slopes: Array, bends: Array, counts: Array) -> Cuts:
         thrust = counts[1:-1] / np.expm1(widths)
         stiff = counts[1:-1] / (4 * np.sinh(widths / 2) ** 2)
     slopes, bend = slopes.copy(), np.diag(bends)
-    slopes[1:] -= thrust  # Eq. 54
+    slopes[1:] -= thrust  # Eq. 57
     slopes[:-1] += thrust
     across = np.diff(np.eye(len(slopes)), axis=0)
-    step = np.linalg.lstsq(bend + (across.T * stiff) @ across, -slopes)[0]  # Eq. 56
+    step = np.linalg.lstsq(bend + (across.T * stiff) @ across, -slopes)[0]  # Eq. 59
     shrinks = -np.diff(step) / widths
     length = 1 / max(1.0, float(np.abs(step).max()), 2 * float(shrinks.max(initial=0.0)))
     return cuts.moved_to(cuts.points.astype(np.float64) + length * step)

@@ -37,7 +37,7 @@ def gradient(params: Params, batch: Batch, config: Config) -> Evaluation:
             # b_u is in every score of a list and cancels; the rounding that is left would be a step of Adam.
             grads["b"] = reg * w_u * params.b
     if params.cuts is not None:
-        grads["t"] = share * grades.slope(predicted, batch.values, params.cuts)  # Eq. 55
+        grads["t"] = share * grades.slope(predicted, batch.values, params.cuts)  # Eq. 58
     for name, pull in background_pull(params, config).items():
         grads[name] += share * pull  # Eq. 47
     j = (loss + background(params, config)) / len(batch) + penalty(params, batch, config)

@@ -1,4 +1,4 @@
-"""Eq. 72 to 75: all rows moved at once along the explicit gradient, and none drawn from a conditional.
+"""Eq. 75 to 78: all rows moved at once along the explicit gradient, and none drawn from a conditional.
 
 Symbols: θ stands for the rows of both sides, m and Λ for the prior of each, α for the precision of the ratings
 (`mf_numpy.gibbs`); v is the velocity, of the shapes of θ, times the masses M. Tables of a side are (rows, D).
@@ -28,8 +28,8 @@ class Place:
 
     Attributes:
         theta: of users and of items.
-        energy: U (Eq. 72).
-        slope: ∇U of both (Eq. 73).
+        energy: U (Eq. 75).
+        slope: ∇U of both (Eq. 76).
     """
 
     theta: tuple[Any, Any]
@@ -58,7 +58,7 @@ def params_of(theta: Sides, like: Params) -> Params:
 
 
 def masses(counts: Sides, priors: tuple[Prior, Prior], alpha: float, config: Config) -> Sides:
-    """M: about the curvature of U in each number (Eq. 74), so that all of them go round in about the same time.
+    """M: about the curvature of U in each number (Eq. 77), so that all of them go round in about the same time.
 
     It may depend on what stays as it is while θ moves, and on nothing else: an item's factor counts as its prior has
     it.
@@ -69,25 +69,25 @@ def masses(counts: Sides, priors: tuple[Prior, Prior], alpha: float, config: Con
         user[-1] = item[-1] = 1.0
     own_user, own_item = (np.diag(prior.precision) for prior in priors)
     by_user, by_item = (count[:, None].astype(np.float64) for count in counts)
-    return own_user + alpha * by_user * item, own_item + alpha * by_item * user  # Eq. 74
+    return own_user + alpha * by_user * item, own_item + alpha * by_item * user  # Eq. 77
 
 
 def potential(theta: Sides, squared_error: float, priors: tuple[Prior, Prior], alpha: float) -> float:
-    """U, minus the logarithm of the density of θ given α, m, Λ and the ratings, without its constant (Eq. 72)."""
-    out = alpha * squared_error / 2  # Eq. 72
+    """U, minus the logarithm of the density of θ given α, m, Λ and the ratings, without its constant (Eq. 75)."""
+    out = alpha * squared_error / 2  # Eq. 75
     for side, prior in zip(theta, priors, strict=True):
         away = side.astype(np.float64) - prior.mean
-        out += float(((away @ prior.precision) * away).sum()) / 2  # Eq. 72
+        out += float(((away @ prior.precision) * away).sum()) / 2  # Eq. 75
     return out
 
 
 def slope(theta: Sides, gradient: Tensors, n_ratings: int, priors: tuple[Prior, Prior], alpha: float) -> Sides:
-    """∇U (Eq. 73), of which ∇J (Eq. 6) without a penalty is the part of the ratings."""
-    pull_user, pull_item = (alpha * n_ratings / 2 * side.astype(np.float64) for side in tables(gradient))  # Eq. 73
+    """∇U (Eq. 76), of which ∇J (Eq. 6) without a penalty is the part of the ratings."""
+    pull_user, pull_item = (alpha * n_ratings / 2 * side.astype(np.float64) for side in tables(gradient))  # Eq. 76
     back_user, back_item = (
         (side.astype(np.float64) - prior.mean) @ prior.precision for side, prior in zip(theta, priors, strict=True)
     )
-    return pull_user + back_user, pull_item + back_item  # Eq. 73
+    return pull_user + back_user, pull_item + back_item  # Eq. 76
 
 
 def start(mass: Sides, noise: Noise) -> Sides:
@@ -103,23 +103,23 @@ def kinetic(momentum: tuple[Any, Any], mass: tuple[Any, Any]) -> float:
 def trajectory(
     here: Place, momentum: tuple[Any, Any], mass: tuple[Any, Any], lr: float, n_steps: int, look: Look
 ) -> tuple[Place, tuple[Any, Any]]:
-    """Leapfrog steps of length η (Eq. 74): where they end, and with which momentum."""
+    """Leapfrog steps of length η (Eq. 77): where they end, and with which momentum."""
     (user, item), (of_user, of_item) = momentum, mass
     there = here
     for _ in range(n_steps):
-        user, item = user - lr / 2 * there.slope[0], item - lr / 2 * there.slope[1]  # Eq. 74
-        there = look((there.theta[0] + lr * user / of_user, there.theta[1] + lr * item / of_item))  # Eq. 74
-        user, item = user - lr / 2 * there.slope[0], item - lr / 2 * there.slope[1]  # Eq. 74
+        user, item = user - lr / 2 * there.slope[0], item - lr / 2 * there.slope[1]  # Eq. 77
+        there = look((there.theta[0] + lr * user / of_user, there.theta[1] + lr * item / of_item))  # Eq. 77
+        user, item = user - lr / 2 * there.slope[0], item - lr / 2 * there.slope[1]  # Eq. 77
     return there, (user, item)
 
 
 def accepted(rise: float, uniform: float) -> bool:
-    """Whether a trajectory's end is taken (Eq. 75); one that went past all numbers is not.
+    """Whether a trajectory's end is taken (Eq. 78); one that went past all numbers is not.
 
     Args:
         rise: of U and the kinetic energy together.
     """
-    return math.log(uniform) < -rise  # Eq. 75
+    return math.log(uniform) < -rise  # Eq. 78
 
 
 def uniform_of(epoch: int, config: Config) -> float:

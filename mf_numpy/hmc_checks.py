@@ -1,4 +1,4 @@
-"""What trajectories along the gradient must satisfy (Eq. 72 to 75): named checks beside `gibbs_checks`.
+"""What trajectories along the gradient must satisfy (Eq. 75 to 78): named checks beside `gibbs_checks`.
 
 A wrong gradient makes a worse proposal and no wrong posterior, as the acceptance sees to it: only what knows the slope,
 the length of a step and the energy rejects it.
@@ -27,7 +27,7 @@ _BACKENDS: tuple[Backend, ...] = ("numba", "numpy", "loops")
 
 
 def slope_of_the_potential(ways: Ways) -> list[Check]:
-    """∇U is (U(θ + 1) - U(θ - 1)) / 2 in every number, as U is a quadratic of each (Eq. 72, 73)."""
+    """∇U is (U(θ + 1) - U(θ - 1)) / 2 in every number, as U is a quadratic of each (Eq. 75, 76)."""
     worst = Worst(1e-10)
     for label, ratings, params, config in _problems():
         for backend in _BACKENDS:

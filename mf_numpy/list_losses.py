@@ -1,7 +1,7 @@
 """Losses of a list of predictions, that of a chosen item first and those of items that were drawn behind it.
 
 Shapes: scores (B, 1 + S), r̂ of B lists with S drawn items each; offsets (B, 1 + S), log q of Eq. 49; worths
-(B, 1 + S), L of Eq. 82.
+(B, 1 + S), L of Eq. 52.
 """
 
 from __future__ import annotations
@@ -103,22 +103,22 @@ def _listwise_change(scores: Array, offsets: Array, moved: Array) -> Array:
 
 
 def found(scores: Array) -> Array:
-    """The first drawn item that is less than 1 behind the chosen one (Eq. 81), as a mask (B, S); one in a row or none.
+    """The first drawn item that is less than 1 behind the chosen one (Eq. 51), as a mask (B, S); one in a row or none.
 
     Compared in float64: whoever has the same scores finds the same items.
     """
     wide = scores.real.astype(np.float64)
-    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 81
-    out: Array = near & (near.cumsum(axis=1) == 1)  # Eq. 81
+    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 51
+    out: Array = near & (near.cumsum(axis=1) == 1)  # Eq. 51
     return out
 
 
 def _by_rank(scores: Array, worths: Array) -> Array:
-    return _with_chosen(found(scores) * worths[:, 1:])  # Eq. 83
+    return _with_chosen(found(scores) * worths[:, 1:])  # Eq. 53
 
 
 def _cost_of_rank(scores: Array, worths: Array) -> Array:
-    out: Array = (found(scores) * worths[:, 1:] * (1 + _behind(scores))).sum(axis=1)  # Eq. 83
+    out: Array = (found(scores) * worths[:, 1:] * (1 + _behind(scores))).sum(axis=1)  # Eq. 53
     return out
 
 

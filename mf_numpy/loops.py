@@ -1,5 +1,5 @@
 """The slow, obvious reference: Eq. 1 to 4, 8, 10, 12 to 14, 17, 30, 33 to 35 and 42 to 49, of
-ranks Eq. 81 to 83, and of grades Eq. 51 to 55, a number at a time.
+ranks Eq. 51 to 53, and of grades Eq. 54 to 58, a number at a time.
 
 Always float64, whatever the parameters' dtype; results are cast back. Nothing here is fast, so that
 every line can be read aloud.
@@ -71,12 +71,12 @@ def points_of(cuts: Cuts) -> list[float]:
     t = [cuts.unit * float(x) for x in cuts.t]
     points = t[:1]
     for k in range(1, len(t)):
-        points.append(points[k - 1] + math.exp(t[k]))  # Eq. 55
+        points.append(points[k - 1] + math.exp(t[k]))  # Eq. 58
     return points
 
 
 def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, float, list[float]]:
-    """ℓ (Eq. 52), E (Eq. 53), the error E[r] - r (Eq. 51) and ∂ℓ/∂t (Eq. 54, 55) of one rating.
+    """ℓ (Eq. 55), E (Eq. 56), the error E[r] - r (Eq. 54) and ∂ℓ/∂t (Eq. 57, 58) of one rating.
 
     A cut point gets F(1 - F) over the grade's probability, whose logarithm is -ℓ.
     """
@@ -85,34 +85,34 @@ def of_grade(score: float, value: float, cuts: Cuts) -> tuple[float, float, floa
     upper = points[g] - score if g < len(points) else math.inf
     lower = points[g - 1] - score if g > 0 else -math.inf
     width = math.inf if g in (0, len(points)) else points[g] - points[g - 1]
-    loss = behind(-upper)[0] + behind(lower)[0] - math.log(-math.expm1(-width))  # Eq. 52
+    loss = behind(-upper)[0] + behind(lower)[0] - math.log(-math.expm1(-width))  # Eq. 55
     error = grades[0] - value
     for k in range(len(points)):
-        error += (grades[k + 1] - grades[k]) * behind(score - points[k])[1]  # Eq. 51
+        error += (grades[k + 1] - grades[k]) * behind(score - points[k])[1]  # Eq. 54
     of_points = [0.0] * len(points)
     if g < len(points):
-        of_points[g] = -math.exp(loss - behind(upper)[0] - behind(-upper)[0])  # Eq. 54
+        of_points[g] = -math.exp(loss - behind(upper)[0] - behind(-upper)[0])  # Eq. 57
     if g > 0:
-        of_points[g - 1] = math.exp(loss - behind(lower)[0] - behind(-lower)[0])  # Eq. 54
+        of_points[g - 1] = math.exp(loss - behind(lower)[0] - behind(-lower)[0])  # Eq. 57
     of_t = [0.0] * len(points)
     for k in range(len(points)):
         of_t[0] += cuts.unit * of_points[k]
         for above in range(1, k + 1):
-            of_t[above] += cuts.unit * (points[above] - points[above - 1]) * of_points[k]  # Eq. 55
-    return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 53
+            of_t[above] += cuts.unit * (points[above] - points[above - 1]) * of_points[k]  # Eq. 58
+    return loss, behind(-upper)[1] - behind(lower)[1], error, of_t  # Eq. 56
 
 
 def of_list(
     scores: list[float], offsets: list[float], n_items: int, config: Config
 ) -> tuple[float, list[float], float]:
-    """ℓ of one list, the chosen item first, its E (Eq. 48, 49, 83), and its error as in `mf_numpy.losses`."""
+    """ℓ of one list, the chosen item first, its E (Eq. 48, 49, 53), and its error as in `mf_numpy.losses`."""
     n_drawn = len(scores) - 1
     if config.loss == "warp":
         for k in range(1, len(scores)):
-            if scores[k] > scores[0] - 1.0:  # Eq. 81
-                worth = sum(1.0 / place for place in range(1, (n_items - 1) // k + 1))  # Eq. 82
+            if scores[k] > scores[0] - 1.0:  # Eq. 51
+                worth = sum(1.0 / place for place in range(1, (n_items - 1) // k + 1))  # Eq. 52
                 pulls = [-worth if at == 0 else worth if at == k else 0.0 for at in range(len(scores))]
-                return worth * (1.0 + scores[k] - scores[0]), pulls, 1.0  # Eq. 83
+                return worth * (1.0 + scores[k] - scores[0]), pulls, 1.0  # Eq. 53
         return 0.0, [0.0] * len(scores), 0.0
     if config.loss == "bpr":
         loss, e = 0.0, [0.0] * len(scores)

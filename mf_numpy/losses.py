@@ -122,7 +122,7 @@ ON_THE_SCALE = ("squared", "pseudo_huber")
 
 
 def value(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
-    """ℓ of each pair (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49, 83); in squared rating units where r̂ is a rating.
+    """ℓ of each pair (Eq. 2, 17, 42, 43, 46, 55) or list (Eq. 48, 49, 53); in squared rating units where r̂ is a rating.
 
     Args:
         cuts: those of the parameters, here and below.
@@ -135,7 +135,7 @@ def value(predicted: Array, values: Array, config: Config, cuts: Cuts | None = N
 
 
 def residual(predicted: Array, values: Array, config: Config, cuts: Cuts | None = None) -> Array:
-    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49, 53, 83), (B,) in rating units where r̂ is a rating."""
+    """E = ∂ℓ/∂r̂ of each pair (Eq. 3, 17, 42, 43, 46, 48, 49, 53, 56), (B,) in rating units where r̂ is a rating."""
     if cuts is not None:
         return grades.residual(predicted, values, cuts)
     if config.loss in LISTS:
@@ -159,7 +159,7 @@ def change(predicted: Array, values: Array, moved: Array, config: Config) -> Arr
 
 
 def mean_of(predicted: Array, config: Config, cuts: Cuts | None = None) -> Array:
-    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 44), a mean grade (Eq. 51), or r̂."""
+    """The rating to expect where r̂ (B,) is predicted: a probability, a rate (Eq. 44), a mean grade (Eq. 54), or r̂."""
     if cuts is not None:
         return grades.expected(predicted, cuts)
     if config.loss in LISTS:

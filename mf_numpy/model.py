@@ -35,7 +35,7 @@ class Params:
         c: (n,) item biases in rating units, or None.
         mu: training mean in rating units, or what predicts it where the loss has another scale (Eq. 44), frozen; 0 in
             the plain model, and where cut points hold the level.
-        cuts: what tells grades apart (Eq. 51), its ``t`` a parameter, or None with every loss but ``ordinal``.
+        cuts: what tells grades apart (Eq. 54), its ``t`` a parameter, or None with every loss but ``ordinal``.
 
     Raises:
         DataError: biases on one side only.

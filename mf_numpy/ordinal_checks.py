@@ -1,4 +1,4 @@
-"""What grades and their cut points must satisfy (Eq. 51 to 56): named checks beside `properties`."""
+"""What grades and their cut points must satisfy (Eq. 54 to 59): named checks beside `properties`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GRADES = np.array([1.0, 1.5, 2.0, 4.0, 5.0])
 
 
 def grades_in_loops(ways: Ways) -> list[Check]:
-    """Gradient, J and squared errors of grades are those of plain loops (Eq. 51 to 55)."""
+    """Gradient, J and squared errors of grades are those of plain loops (Eq. 54 to 58)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in graded():
         gold = loops.gradient(case.params, case.batch, case.config)
@@ -35,7 +35,7 @@ def grades_in_loops(ways: Ways) -> list[Check]:
 
 
 def grades_by_complex_step(ways: Ways) -> list[Check]:
-    """Gradient of grades, that of the cut points too, is Im J(θ + ih)/h of the objective as written (Eq. 52 to 55)."""
+    """Gradient of grades, that of the cut points too, is Im J(θ + ih)/h of the objective as written (Eq. 55 to 58)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in graded():
         gold = complex_step(case.params, case.batch, case.config)
@@ -45,7 +45,7 @@ def grades_by_complex_step(ways: Ways) -> list[Check]:
 
 
 def derivatives_of_grades(ways: Ways) -> list[Check]:
-    """E and the curvature are the complex-step derivatives of ℓ and E, for any score and grade (Eq. 52, 53)."""
+    """E and the curvature are the complex-step derivatives of ℓ and E, for any score and grade (Eq. 55, 56)."""
     worst = Worst(1e-13)
     for where, scores, values, cuts in _scores():
         for what, of, by in (
@@ -72,7 +72,7 @@ def two_grades(ways: Ways) -> list[Check]:
 
 
 def chances_of_grades(ways: Ways) -> list[Check]:
-    """Probabilities are differences of sigmoids and add up to 1, ℓ is their logarithm, and E[r] their mean (Eq. 51)."""
+    """Probabilities are differences of sigmoids and add up to 1, ℓ is their logarithm, and E[r] their mean (Eq. 54)."""
     worst = Worst(1e-12)
     for where, scores, _, cuts in _scores(np.linspace(-3, 3, 7)):
         up_to = 1 / (1 + np.exp(scores[:, None] - cuts.points))
@@ -104,7 +104,7 @@ def grades_at_rest(ways: Ways) -> list[Check]:
 
 
 def two_ways_to_the_start(ways: Ways) -> list[Check]:
-    """The start is where steps of the cut points lead from elsewhere while all scores are 0 (Eq. 56)."""
+    """The start is where steps of the cut points lead from elsewhere while all scores are 0 (Eq. 59)."""
     worst = Worst(1e-9)
     ratings, _, config = problem(66, size=200, loss="ordinal")
     gold = grades.begun(ratings, config)
@@ -152,7 +152,7 @@ def graded_steps(ways: Ways) -> list[Check]:
 
 
 def settled_cut_points(ways: Ways) -> list[Check]:
-    """From anywhere each step of the cut points lowers Σℓ, and they end where it has no slope (Eq. 56)."""
+    """From anywhere each step of the cut points lowers Σℓ, and they end where it has no slope (Eq. 59)."""
     worst = Worst(1e-9)
     for where, scores, values, cuts in _scattered():
         before = grades.value(scores, values, cuts).sum()
@@ -168,7 +168,7 @@ def settled_cut_points(ways: Ways) -> list[Check]:
 
 
 def newton_by_differences(ways: Ways) -> list[Check]:
-    """A short step of the cut points is that of Newton with slope and bend of Σℓ by complex steps (Eq. 56)."""
+    """A short step of the cut points is that of Newton with slope and bend of Σℓ by complex steps (Eq. 59)."""
     worst = Worst(1e-6)
     for where, scores, values, cuts in _scattered():
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""What draws from a posterior are worth together: the mean prediction over them (Eq. 67)."""
+"""What draws from a posterior are worth together: the mean prediction over them (Eq. 70)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Draws:
         return stacked | {"precision": np.array(self.precisions)}
 
     def mean(self) -> Params:
-        """Parameters of S·K factors that predict the mean over the draws (Eq. 67).
+        """Parameters of S·K factors that predict the mean over the draws (Eq. 70).
 
         Where ratings are grades that is the mean of the scores, and the cut points are means, too.
         """
@@ -122,7 +122,7 @@ class Draws:
             # A view, of the file where there is one.
             P = self.stacked["P"].reshape(len(first.P), -1)
         if self.kept is None:
-            Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 67
+            Q = np.concatenate([point.Q * point.Q.dtype.type(share) for point in self.points], axis=1)  # Eq. 70
         else:
             Q = self.kept.shares.reshape(len(first.Q), -1)
         if first.b is None or first.c is None:

@@ -1,4 +1,4 @@
-"""Eq. 57: what a newcomer's row is before any of her ratings, by the rows of training, and what they leave open.
+"""Eq. 60: what a newcomer's row is before any of her ratings, by the rows of training, and what they leave open.
 
 Symbols: D numbers of a row, its bias last, as in `mf_numpy.fold_in`; δ_u (D,) what row u has beside its features;
 S (D, D) the mean of δ_u δ_uᵀ over the training ratings; σ² the mean squared error of training; C (D, D) the covariance
@@ -38,16 +38,16 @@ class Prior:
     variance: float
 
     def covariance(self, others: Array) -> Array:
-        """C (D, D) of a row with ratings of `others` (R, D), q̃ of each (Eq. 57)."""
+        """C (D, D) of a row with ratings of `others` (R, D), q̃ of each (Eq. 60)."""
         seen = others @ self.root
         # S may have no inverse: where rows of training never go, a newcomer does not either.
         inner = np.eye(self.root.shape[1]) + seen.T @ seen / self.variance
-        out: Array = self.root @ np.linalg.solve(inner, self.root.T)  # Eq. 57
+        out: Array = self.root @ np.linalg.solve(inner, self.root.T)  # Eq. 60
         return out
 
     def row(self, others: Array, surprises: Array) -> Array:
-        """δ (D,) that is expected after ratings that surprise by (R,): Eq. 37 with S for the penalty (Eq. 57)."""
-        out: Array = self.covariance(others) @ (others.T @ surprises) / self.variance  # Eq. 57
+        """δ (D,) that is expected after ratings that surprise by (R,): Eq. 37 with S for the penalty (Eq. 60)."""
+        out: Array = self.covariance(others) @ (others.T @ surprises) / self.variance  # Eq. 60
         return out
 
 

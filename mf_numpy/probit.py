@@ -1,4 +1,4 @@
-"""Eq. 76 to 80: grades of scores with normal noise, and how a chain draws the noise and the cut points.
+"""Eq. 79 to 83: grades of scores with normal noise, and how a chain draws the noise and the cut points.
 
 Shapes: scores (B,), which is what r̂ is here; G grades, `at` (B,) which of them each rating is; G - 1 cut points. Where
 ends (G + 1,) are asked for, these are -∞, the cut points and ∞. All of it is float64.
@@ -54,9 +54,9 @@ def noise_of(epoch: int, n_grades: int, n_ratings: int, config: Config) -> Grade
 
 
 def ends_of(t: Array) -> Array:
-    """The ends (G + 1,) of all grades by `Cuts.t`, whose unit is 1 where a chain draws it (Eq. 55)."""
+    """The ends (G + 1,) of all grades by `Cuts.t`, whose unit is 1 where a chain draws it (Eq. 58)."""
     wide = t.astype(np.float64)
-    points = np.cumsum(np.concatenate([wide[:1], np.exp(wide[1:])]))  # Eq. 55
+    points = np.cumsum(np.concatenate([wide[:1], np.exp(wide[1:])]))  # Eq. 58
     return np.concatenate([[-np.inf], points, [np.inf]])
 
 
@@ -67,26 +67,26 @@ def _lower(low: Array, high: Array) -> tuple[Array, Array, Array]:
 
 
 def log_chances(low: Array, high: Array) -> Array:
-    """The logarithm of how likely a standard normal is between two ends (Eq. 76)."""
+    """The logarithm of how likely a standard normal is between two ends (Eq. 79)."""
     low, high, _ = _lower(low, high)
     whole = log_ndtr(high)
-    out: Array = whole + np.log1p(-np.exp(log_ndtr(low) - whole))  # Eq. 76
+    out: Array = whole + np.log1p(-np.exp(log_ndtr(low) - whole))  # Eq. 79
     return out
 
 
 def probabilities(scores: Array, cuts: Cuts) -> Array:
-    """How likely each grade is (B, G) (Eq. 76)."""
+    """How likely each grade is (B, G) (Eq. 79)."""
     ends = np.concatenate([[-np.inf], cuts.points, [np.inf]]) - scores[:, None].astype(np.float64)
     out: Array = np.exp(log_chances(ends[:, :-1], ends[:, 1:]))
     return out
 
 
 def latent(scores: Array, at: Array, ends: Array, uniform: Array) -> Array:
-    """The score with its noise (B,), given the grade: normal about the score, between the grade's ends (Eq. 77)."""
+    """The score with its noise (B,), given the grade: normal about the score, between the grade's ends (Eq. 80)."""
     low, high, turned = _lower(ends[at] - scores, ends[at + 1] - scores)
     whole = log_ndtr(high)
     beyond = np.exp(log_ndtr(low) - whole)
-    noise = ndtri_exp(whole + np.log(beyond + uniform * (1 - beyond)))  # Eq. 77
+    noise = ndtri_exp(whole + np.log(beyond + uniform * (1 - beyond)))  # Eq. 80
     noise = np.clip(noise, low, high)
     out: Array = scores + np.where(turned, -noise, noise)
     return out
@@ -122,7 +122,7 @@ def histogram(scores: Array, at: Array, n_grades: int) -> Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Where `Cuts.t` is proposed, whatever it is now: a Student's t distribution of ν degrees (Eq. 79).
+    """Where `Cuts.t` is proposed, whatever it is now: a Student's t distribution of ν degrees (Eq. 82).
 
     Attributes:
         middle: (G - 1,), the top of the density.
@@ -134,17 +134,17 @@ class Proposal:
 
     def draw(self, noise: GradeNoise) -> Array:
         """`Cuts.t` of the proposal (G - 1,)."""
-        out: Array = self.middle + np.linalg.solve(self.root.T, noise.cuts)  # Eq. 79
+        out: Array = self.middle + np.linalg.solve(self.root.T, noise.cuts)  # Eq. 82
         return out
 
     def log_density(self, t: Array) -> float:
         """The logarithm of its density, but for a constant."""
         away = self.root.T @ (t - self.middle)
-        return -(FREEDOM + len(t)) / 2 * math.log1p(float(away @ away) / FREEDOM)  # Eq. 79
+        return -(FREEDOM + len(t)) / 2 * math.log1p(float(away @ away) / FREEDOM)  # Eq. 82
 
 
 def proposal_of(seen: Histogram) -> Proposal:
-    """The proposal for scores that stand still, from where the density of Eq. 78 is highest, by Newton's steps.
+    """The proposal for scores that stand still, from where the density of Eq. 81 is highest, by Newton's steps.
 
     In the cut points the logarithm is concave, and grows past all bounds downwards where two of them meet.
     """
@@ -169,19 +169,19 @@ def proposal_of(seen: Histogram) -> Proposal:
         if near:
             break
     widths = np.diff(points)
-    # A width moves every cut point above it (Eq. 55); at the top no slope bends along.
+    # A width moves every cut point above it (Eq. 58); at the top no slope bends along.
     along = np.tril(np.ones((len(points), len(points)))) * np.concatenate([[1.0], widths])
     return Proposal(np.concatenate([points[:1], np.log(widths)]), np.linalg.cholesky(along.T @ bend @ along))
 
 
 def log_prior(t: Array) -> float:
-    """The logarithm of the prior's density by `Cuts.t`, but for a constant: normals in order (Eq. 78)."""
+    """The logarithm of the prior's density by `Cuts.t`, but for a constant: normals in order (Eq. 81)."""
     points = ends_of(t)[1:-1]
-    return float(t[1:].sum() - points @ points / 2)  # Eq. 78
+    return float(t[1:].sum() - points @ points / 2)  # Eq. 81
 
 
 def chosen(cuts: Cuts, proposed: Cuts, sums: tuple[float, float], proposal: Proposal, noise: GradeNoise) -> Cuts:
-    """The cut points after a step of Metropolis and Hastings (Eq. 80).
+    """The cut points after a step of Metropolis and Hastings (Eq. 83).
 
     Args:
         sums: Σ log P of all grades, with the one and the other.
@@ -190,7 +190,7 @@ def chosen(cuts: Cuts, proposed: Cuts, sums: tuple[float, float], proposal: Prop
         total + log_prior(one.t) - proposal.log_density(one.t)
         for total, one in zip(sums, (cuts, proposed), strict=True)
     )
-    return proposed if math.log(max(noise.accept, 1e-300)) < then - now else cuts  # Eq. 80
+    return proposed if math.log(max(noise.accept, 1e-300)) < then - now else cuts  # Eq. 83
 
 
 def moved(cuts: Cuts, t: Array) -> Cuts:
@@ -199,7 +199,7 @@ def moved(cuts: Cuts, t: Array) -> Cuts:
 
 
 def _look(points: Array, seen: Histogram) -> tuple[float, Array, Array]:
-    """The density's logarithm over the histogram (Eq. 78), its slope (G - 1,) by the cut points and -∇² of it."""
+    """The density's logarithm over the histogram (Eq. 81), its slope (G - 1,) by the cut points and -∇² of it."""
     ends = np.concatenate([[-np.inf], points, [np.inf]])
     low, high = ends[:-1, None] - seen.nodes, ends[1:, None] - seen.nodes
     likely = log_chances(low, high)
@@ -221,5 +221,5 @@ def _look(points: Array, seen: Histogram) -> tuple[float, Array, Array]:
     across = np.diff(np.eye(len(points)), axis=0)
     slope += across.T @ (1 / widths)
     bend += (across.T / widths**2) @ across
-    value = float((seen.counts * likely).sum() - points @ points / 2 + np.log(widths).sum())  # Eq. 78
+    value = float((seen.counts * likely).sum() - points @ points / 2 + np.log(widths).sum())  # Eq. 81
     return value, slope, bend

@@ -1,4 +1,4 @@
-"""Statistical tests of draws of grades (Eq. 76 to 80): named checks beside `probit_checks`, like `gibbs_checks`."""
+"""Statistical tests of draws of grades (Eq. 79 to 83): named checks beside `probit_checks`, like `gibbs_checks`."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def cut_points_by_quadrature(ways: Ways) -> list[Check]:
 
 
 def standard_draws_of_grades(ways: Ways) -> list[Check]:
-    """What a sweep draws of grades are independent uniform numbers, and Student's t in every direction (Eq. 77, 79)."""
+    """What a sweep draws of grades are independent uniform numbers, and Student's t in every direction (Eq. 80, 82)."""
     worst, runs = Worst(1.0), 300
     config = Config(solver="gibbs", loss="ordinal")
     drawn = [probit.noise_of(epoch, 4, 5, config) for epoch in range(1, runs + 1)]

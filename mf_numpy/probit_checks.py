@@ -1,4 +1,4 @@
-"""What draws of grades must satisfy (Eq. 76 to 80): named checks beside `gibbs_checks`."""
+"""What draws of grades must satisfy (Eq. 79 to 83): named checks beside `gibbs_checks`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FAR = (-60.0, -38.5, -36.0, -7.0, -0.7, 0.0, 0.4, 3.0, 36.0, 45.0, 300.0)
 
 
 def chances_of_normal_grades(ways: Ways) -> list[Check]:
-    """Probabilities are differences of Φ and add up to 1, and E[r] is their mean (Eq. 76); far off by a series of Φ."""
+    """Probabilities are differences of Φ and add up to 1, and E[r] is their mean (Eq. 79); far off by a series of Φ."""
     worst = Worst(1e-12)
     cuts = Cuts(np.zeros(4), np.array([1.0, 1.5, 2.0, 4.0, 5.0]), 1.0, normal=True).moved_to(_POINTS)
     scores = np.linspace(-3, 3, 7)
@@ -66,7 +66,7 @@ def chances_of_normal_grades(ways: Ways) -> list[Check]:
 
 
 def noise_within_its_grade(ways: Ways) -> list[Check]:
-    """As much of the grade's probability lies below the noise as the uniform number says, however far off (Eq. 77)."""
+    """As much of the grade's probability lies below the noise as the uniform number says, however far off (Eq. 80)."""
     worst = Worst(1e-7)
     ends, uniforms = np.concatenate([[-np.inf], _POINTS, [np.inf]]), np.array([1e-9, 0.03, 0.5, 0.9, 1 - 1e-9])
     for score in _FAR:
@@ -91,7 +91,7 @@ def noise_within_its_grade(ways: Ways) -> list[Check]:
 
 
 def top_of_the_cut_points(ways: Ways) -> list[Check]:
-    """A proposal's middle is where the density of `Cuts.t` has no slope, and L Lᵀ how it bends there (Eq. 78, 79)."""
+    """A proposal's middle is where the density of `Cuts.t` has no slope, and L Lᵀ how it bends there (Eq. 81, 82)."""
     worst = Worst(1e-6)
     for label, scores, at in scores_and_grades():
         seen = probit.histogram(scores, at, 5)
@@ -188,7 +188,7 @@ def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Para
 
 
 def noise_of_both_sides(ways: Ways) -> list[Check]:
-    """Users and items are drawn by the same noise at the same pairs, and in its unit: α is 1 (Eq. 76)."""
+    """Users and items are drawn by the same noise at the same pairs, and in its unit: α is 1 (Eq. 79)."""
     worst = Worst(1e-12)
     for label, ratings, params, config in _problems():
         engine = GibbsEngine("loops")
@@ -209,7 +209,7 @@ def noise_of_both_sides(ways: Ways) -> list[Check]:
 
 
 def grades_over_draws(ways: Ways) -> list[Check]:
-    """What is predicted, scored and said to be likely is the mean over the draws of each one's (Eq. 76)."""
+    """What is predicted, scored and said to be likely is the mean over the draws of each one's (Eq. 79)."""
     from mf_numpy.train import fit
 
     worst = Worst(1e-9)

@@ -1,4 +1,4 @@
-"""What losses of lists and their draws must satisfy (Eq. 48 to 50; Eq. 81 to 83): named checks beside `properties`."""
+"""What losses of lists and their draws must satisfy (Eq. 48 to 53): named checks beside `properties`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lists() -> Iterator[Case]:
 
 
 def lists_in_loops(ways: Ways) -> list[Check]:
-    """Gradient, J and squared errors of lists are those of plain loops (Eq. 48, 49, 83)."""
+    """Gradient, J and squared errors of lists are those of plain loops (Eq. 48, 49, 53)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = loops.gradient(case.params, case.batch, case.config)
@@ -45,7 +45,7 @@ def lists_in_loops(ways: Ways) -> list[Check]:
 
 
 def lists_by_complex_step(ways: Ways) -> list[Check]:
-    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 48, 49, 83)."""
+    """Gradient of lists is Im J(θ + ih)/h of the objective as written (Eq. 48, 49, 53)."""
     worst = Worst(GRADIENT_TOLERANCE)
     for case in lists():
         gold = complex_step(case.params, case.batch, case.config)
@@ -132,7 +132,7 @@ def price_of_draws(ways: Ways) -> list[Check]:
 
 
 def first_that_is_near(ways: Ways) -> list[Check]:
-    """Of items drawn for a choice, the first that is less than 1 behind is pushed, by its worth (Eq. 81, 83)."""
+    """Of items drawn for a choice, the first that is less than 1 behind is pushed, by its worth (Eq. 51, 53)."""
     worst = Worst(1e-15)
     config, worths = Config(loss="warp", n_negatives=3, dtype="float64"), np.array([0.0, 4.0, 2.0, 1.0])
     for scores, pushed, cost in (
@@ -148,7 +148,7 @@ def first_that_is_near(ways: Ways) -> list[Check]:
 
 
 def rank_by_draws(ways: Ways) -> list[Check]:
-    """Where two of five strangers are too near, a push is L over geometric numbers of draws (Eq. 81, 82)."""
+    """Where two of five strangers are too near, a push is L over geometric numbers of draws (Eq. 51, 52)."""
     worst = Worst(0.03)
     config = Config(loss="warp", n_negatives=20, dtype="float64")
     users, items, n = np.repeat(np.arange(2000), 2), np.tile([1, 2], 2000), 7

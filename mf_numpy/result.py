@@ -147,7 +147,7 @@ class FitResult:
     def predict(self, users: Iterable[Any], items: Iterable[Any], *, clip: bool = False) -> Predictions:
         """Predict pairs of raw ids, given as two sequences of one length B.
 
-        Where r̂ is no rating they are what it lets expect (Eq. 44, 51): the probability of a 1, the mean count or the
+        Where r̂ is no rating they are what it lets expect (Eq. 44, 54): the probability of a 1, the mean count or the
         mean grade, over the draws where there are any; of a loss that ranks they are its scores.
 
         Args:
@@ -168,7 +168,7 @@ class FitResult:
         return Predictions(values, int((u < 0).sum()), int((i < 0).sum()))
 
     def probabilities(self, users: Iterable[Any], items: Iterable[Any]) -> pd.DataFrame:
-        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 51, 76).
+        """How likely each grade is, a column a grade and a row for each pair of raw ids (Eq. 54, 79).
 
         Raises:
             DataError: a model of another loss than ``ordinal``; and as `predict`.
@@ -193,7 +193,7 @@ class FitResult:
         return u, i
 
     def interval(self, users: Iterable[Any], items: Iterable[Any], level: float = 0.9) -> uncertainty.Intervals:
-        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 68).
+        """Where the ratings of pairs lie with probability `level`, as the draws of ``gibbs`` have it (Eq. 71).
 
         Raises:
             ConfigError: a model without draws, or a level that is not between 0 and 1.
@@ -298,7 +298,7 @@ class FitResult:
 
     @property
     def _draws_of_grades(self) -> Draws | None:
-        """The draws where ratings are grades, so that predictions are means over them (Eq. 76); else None."""
+        """The draws where ratings are grades, so that predictions are means over them (Eq. 79); else None."""
         return self.draws if self.params.cuts is not None and self.state.draws else None
 
     def _expected(self, users: Array, items: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Eq. 50, 82: items drawn beside each rating, none of the user's own, and their worth; by NumPy, for both packages.
+"""Eq. 50, 52: items drawn beside each rating, none of the user's own, and their worth; by NumPy, for both packages.
 
 Symbols: N ratings; S items drawn for each; n_i ratings of an item; α `Config.negative_power`.
 """
@@ -29,9 +29,9 @@ def offsets(items: Array, n_items: int, config: Config) -> Array:
 
 
 def worths(n_items: int, config: Config) -> Array:
-    """L of the rank that each place of a list tells (Eq. 82), (1 + S,) float64; the chosen item's, the first, has 0."""
-    ranks = (n_items - 1) // np.arange(1, config.n_negatives + 1)  # Eq. 82
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n_items))])  # Eq. 82
+    """L of the rank that each place of a list tells (Eq. 52), (1 + S,) float64; the chosen item's, the first, has 0."""
+    ranks = (n_items - 1) // np.arange(1, config.n_negatives + 1)  # Eq. 52
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n_items))])  # Eq. 52
     return np.concatenate([[0.0], harmonic[ranks]])
 
 

@@ -6,7 +6,7 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
 - ``second.*``, in the same shapes, Adam's running means of g²;
 - ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
-- of a chain, in place of ``params.*``, which follow from them (Eq. 67), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
+- of a chain, in place of ``params.*``, which follow from them (Eq. 70), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64; where these lie in a file of
   their own (`mf_numpy.draws_file`), the last alone, and the text ``draws`` has where that file is;
 - of a loss of G grades ``params.t`` (G - 1,), or ``draws.t`` (G - 1, S), and ``grades`` (G,), see

@@ -1,4 +1,4 @@
-"""How sure a model of draws is: intervals for ratings (Eq. 68), how often they are right, and whether chains agree.
+"""How sure a model of draws is: intervals for ratings (Eq. 71), how often they are right, and whether chains agree.
 
 Shapes: B pairs, S draws, C chains of S draws each.
 """
@@ -56,7 +56,7 @@ def intervals(draws: Draws, users: Array, items: Array, level: float = 0.9, pred
     """Central intervals of the ratings of pairs, given as indices.
 
     A rating is normal about a draw's prediction with the draw's precision; over the draws that is a mixture, whose
-    quantiles are the ends (Eq. 68). Where ratings are grades the ends are, too: no grade below or above is needed for
+    quantiles are the ends (Eq. 71). Where ratings are grades the ends are, too: no grade below or above is needed for
     the mixture to have the level.
 
     Raises:
@@ -97,7 +97,7 @@ def _grades(draws: Draws, each: Array) -> tuple[Array, Array]:
     below, means = np.zeros((len(each), len(first.t))), np.empty_like(each)
     for s, point in enumerate(draws.points):
         assert point.cuts is not None
-        below += ndtr(point.cuts.points - each[:, s, None]) / len(draws)  # Eq. 76
+        below += ndtr(point.cuts.points - each[:, s, None]) / len(draws)  # Eq. 79
         means[:, s] = grades.expected(each[:, s], point.cuts)
     return below, means
 
@@ -109,7 +109,7 @@ def _quantile(each: Array, root: Array, share: float) -> Array:
     low, high = ends.min(axis=1), ends.max(axis=1)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        below = ndtr(root * (middle[:, None] - each)).mean(axis=1) < share  # Eq. 68
+        below = ndtr(root * (middle[:, None] - each)).mean(axis=1) < share  # Eq. 71
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     out: Array = (low + high) / 2
     return out
@@ -120,7 +120,7 @@ class Agreement:
     """Whether several chains tell the same of pairs.
 
     Attributes:
-        r_hat: the largest split-R̂ of a pair's prediction (Eq. 69); 1 for chains that agree.
+        r_hat: the largest split-R̂ of a pair's prediction (Eq. 72); 1 for chains that agree.
         draws: the smallest number of independent draws that a pair's mean is worth.
         advice: what to do about it, or None where all is well.
     """
@@ -158,9 +158,9 @@ def agreement(chains: Sequence[Draws], users: Array, items: Array, predict: Pred
 
 
 def split_r_hat(table: Array) -> Array:
-    """R̂ of each pair (B,), every chain of a (B, C, S) table being cut into two halves (Eq. 69)."""
+    """R̂ of each pair (B,), every chain of a (B, C, S) table being cut into two halves (Eq. 72)."""
     _, within, total = _variances(table)
-    return np.sqrt(_ratio(total, within))  # Eq. 69
+    return np.sqrt(_ratio(total, within))  # Eq. 72
 
 
 def effective_draws(table: Array) -> Array:
@@ -188,7 +188,7 @@ def _variances(table: Array) -> tuple[Array, Array, Array]:
     halves = np.concatenate([table[:, :, :s], table[:, :, -s:]], axis=1)
     within = halves.var(axis=2, ddof=1).mean(axis=1)
     between = halves.mean(axis=2).var(axis=1, ddof=1)
-    return halves, within, (s - 1) / s * within + between  # Eq. 69
+    return halves, within, (s - 1) / s * within + between  # Eq. 72
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What intervals and diagnostics of chains must satisfy (Eq. 68, 69): named checks beside `gibbs_checks`."""
+"""What intervals and diagnostics of chains must satisfy (Eq. 71, 72): named checks beside `gibbs_checks`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVELS = (0.5, 0.9)
 
 
 def ends_of_intervals(ways: Ways) -> list[Check]:
-    """Below an interval and above it lies half of what it leaves out of the mixture over the draws (Eq. 68)."""
+    """Below an interval and above it lies half of what it leaves out of the mixture over the draws (Eq. 71)."""
     worst = Worst(1e-9)
     draws, users, items = _draws(7)
     means = predictions(draws, users, items)
@@ -33,7 +33,7 @@ def ends_of_intervals(ways: Ways) -> list[Check]:
 
 
 def ratings_in_intervals(ways: Ways) -> list[Check]:
-    """Of ratings that a draw taken at random makes, the stated share lies in the interval (Eq. 68).
+    """Of ratings that a draw taken at random makes, the stated share lies in the interval (Eq. 71).
 
     A right interval is rejected once in 1 / `ERROR_RATE` seeds at most (Hoeffding 1963).
     """
@@ -52,7 +52,7 @@ def ratings_in_intervals(ways: Ways) -> list[Check]:
 
 
 def variances_by_hand(ways: Ways) -> list[Check]:
-    """R̂² is the variance within the halves and between them over that within, written down with sums (Eq. 69)."""
+    """R̂² is the variance within the halves and between them over that within, written down with sums (Eq. 72)."""
     worst = Worst(1e-10)
     table = np.random.default_rng(4).normal(size=(3, 2, 10)).cumsum(axis=2)
     for pair, found in zip(table, split_r_hat(table), strict=True):

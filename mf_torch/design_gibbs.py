@@ -111,7 +111,7 @@ class DesignGibbsEngine(OfFeatures, GibbsEngine):
             of_users, of_items = (replace(x, groups=filled(x.groups, latent)) for x in (batch.user, batch.item))
             batch = replace(batch, user=of_users, item=of_items)
         normal, left, squared_error = sums(batch.user, users, items, state.biased)
-        alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+        alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 69
         if state.cuts is not None:
             assert state.squared_error is not None
             squared_error, alpha = state.squared_error, torch.ones_like(alpha)
@@ -158,7 +158,7 @@ def draw_side(
     scale: float,
     config: Config,
 ) -> Tensor:
-    """All features of a side, drawn block by block (Eq. 63, 70); (features, D). `left` follows them (Eq. 71)."""
+    """All features of a side, drawn block by block (Eq. 66, 73); (features, D). `left` follows them (Eq. 74)."""
     out = table.double()
     for block, drawn in zip(blocks, noise, strict=True):
         mean, precision = prior_of(out[block.at], scale, drawn, config)
@@ -168,26 +168,26 @@ def draw_side(
             # No row has two of them: all are drawn at once.
             count, width = own.shape
             G, x = normal[block.row], block.amount[:, None]
-            bend = own.new_zeros((count, width, width)).index_add_(0, block.feature, x[..., None] ** 2 * G)  # Eq. 70
-            told = own.new_zeros((count, width)).index_add_(0, block.feature, x * left[block.row])  # Eq. 70
+            bend = own.new_zeros((count, width, width)).index_add_(0, block.feature, x[..., None] ** 2 * G)  # Eq. 73
+            told = own.new_zeros((count, width)).index_add_(0, block.feature, x * left[block.row])  # Eq. 73
             step = _draw(own, bend, told, precision, pull, z, alpha)
             own += step
-            left[block.row] -= x * torch.bmm(G, step[block.feature][..., None])[..., 0]  # Eq. 71
+            left[block.row] -= x * torch.bmm(G, step[block.feature][..., None])[..., 0]  # Eq. 74
             continue
         for j, (begin, end) in enumerate(zip(block.begins[:-1], block.begins[1:], strict=True)):
             rows, x = block.row[begin:end], block.amount[begin:end]
             G = normal[rows]
-            bend, told = torch.tensordot(x.square(), G, dims=1), x @ left[rows]  # Eq. 70
+            bend, told = torch.tensordot(x.square(), G, dims=1), x @ left[rows]  # Eq. 73
             step = _draw(own[j : j + 1], bend[None], told[None], precision, pull, z[j : j + 1], alpha)[0]
             own[j] += step
-            left[rows] -= x[:, None] * (G @ step)  # Eq. 71
+            left[rows] -= x[:, None] * (G @ step)  # Eq. 74
     return out.to(table.dtype)
 
 
 def _draw(own: Tensor, bend: Tensor, told: Tensor, precision: Tensor, pull: Tensor, z: Tensor, alpha: Tensor) -> Tensor:
-    """By how much features (F, D) that do not meet move when they are drawn (Eq. 63, 70)."""
-    h = pull + alpha * (told + torch.bmm(bend, own[..., None])[..., 0])  # Eq. 70
-    root, failed = torch.linalg.cholesky_ex(precision + alpha * bend)  # Eq. 70
+    """By how much features (F, D) that do not meet move when they are drawn (Eq. 66, 73)."""
+    h = pull + alpha * (told + torch.bmm(bend, own[..., None])[..., 0])  # Eq. 73
+    root, failed = torch.linalg.cholesky_ex(precision + alpha * bend)  # Eq. 73
     along = torch.linalg.solve_triangular(root, h[..., None], upper=False) + z[..., None]
-    drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 63
+    drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 66
     return torch.where(failed[:, None] == 0, drawn - own, torch.nan)

@@ -136,7 +136,7 @@ class GibbsEngine:
         noise = by_hand.noise_of(state.epoch + 1, (len(state.user), len(state.item)), len(batch), config)
         if state.cuts is None:
             squared_error = squares(state.user, state.item, batch.user, state.biased)
-            alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 66
+            alpha = noise.precision / (by_hand.SHAPE * batch.scale**2 + squared_error / 2)  # Eq. 69
         else:
             scores = probit.scores_of(state.user, state.item, batch.user, len(batch), state.biased)
             state, latent = graded(state, scores, config)
@@ -213,19 +213,19 @@ def squares(user: Tensor, item: Tensor, groups: list[Group], biased: bool) -> Te
 
 
 def prior_of(theta: Tensor, scale: float, noise: by_hand.SideNoise, config: Config) -> tuple[Tensor, Tensor]:
-    """m (D,) and Λ (D, D) given the rows of a side, float64 (Eq. 64, 65)."""
+    """m (D,) and Λ (D, D) given the rows of a side, float64 (Eq. 67, 68)."""
     wide, device = theta.double(), theta.device
     sure = by_hand.MEAN_WEIGHT + len(theta)
     center = wide.sum(dim=0) / sure
     begin = [scale] * config.n_factors + [scale**2] * (config.model == "biased")
     units = torch.tensor(begin, dtype=torch.float64, device=device)
-    spread = torch.diag(units) + wide.T @ wide - sure * torch.outer(center, center)  # Eq. 64
+    spread = torch.diag(units) + wide.T @ wide - sure * torch.outer(center, center)  # Eq. 67
     # Where that fails, numbers that are none follow, which the training loop reports.
     root, _ = torch.linalg.cholesky_ex(spread)
     drawn, z = (torch.tensor(x, device=device) for x in (noise.wishart, noise.mean))
     half = torch.linalg.solve_triangular(root.mT, drawn, upper=True)
     along = torch.linalg.solve_triangular(drawn.mT, z[:, None], upper=True)[:, 0]
-    return center + root @ along / sure**0.5, half @ half.mT  # Eq. 65
+    return center + root @ along / sure**0.5, half @ half.mT  # Eq. 68
 
 
 def draw_side(
@@ -237,7 +237,7 @@ def draw_side(
     scale: float,
     config: Config,
 ) -> Tensor:
-    """All rows of a side, drawn given the other side's (Eq. 61, 63); (rows, D)."""
+    """All rows of a side, drawn given the other side's (Eq. 64, 66); (rows, D)."""
     mean, precision = prior_of(theta, scale, noise, config)
     out, dtype = torch.empty_like(theta), theta.dtype
     # In units of the ratings' noise a rating weighs 1, as by hand.
@@ -246,11 +246,11 @@ def draw_side(
     z = (z / alpha.sqrt()).to(dtype)
     for group in groups:
         y, left = given(other, group, config.model == "biased")
-        A = torch.baddbmm(weight.expand(len(y), -1, -1), y.mT, y)  # Eq. 61
-        h = pull[:, None] + torch.bmm(y.mT, left[..., None])  # Eq. 61
+        A = torch.baddbmm(weight.expand(len(y), -1, -1), y.mT, y)  # Eq. 64
+        h = pull[:, None] + torch.bmm(y.mT, left[..., None])  # Eq. 64
         root, failed = torch.linalg.cholesky_ex(A)
         along = torch.linalg.solve_triangular(root, h, upper=False) + z[group.rows][..., None]
-        drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 63
+        drawn = torch.linalg.solve_triangular(root.mT, along, upper=True)[..., 0]  # Eq. 66
         out[group.rows] = torch.where(failed[:, None] == 0, drawn, torch.nan)
     return out
 

@@ -87,12 +87,12 @@ class HmcEngine:
         on_device = [(self._tensor(prior.mean), self._tensor(prior.precision)) for prior in priors]
 
         def placed(theta: Pair, seen: tuple[Tensor, Pair]) -> hmc.Place:
-            energy, slope = alpha * float(seen[0]) / 2, []  # Eq. 72
+            energy, slope = alpha * float(seen[0]) / 2, []  # Eq. 75
             for side, pull, (mean, precision) in zip(theta, seen[1], on_device, strict=True):
                 away = side.double() - mean
                 back = away @ precision
-                energy += float((back * away).sum()) / 2  # Eq. 72
-                slope.append(alpha * len(whole) / 2 * pull.double() + back)  # Eq. 73
+                energy += float((back * away).sum()) / 2  # Eq. 75
+                slope.append(alpha * len(whole) / 2 * pull.double() + back)  # Eq. 76
             return hmc.Place(theta, energy, (slope[0], slope[1]))
 
         def look(theta: Pair) -> hmc.Place:

@@ -21,7 +21,7 @@ class MatrixFactorization(nn.Module):
     Attributes:
         P, Q: factors, (m, K) and (n, K) parameters.
         b, c: biases, (m,) and (n,) parameters in rating units, or None in the plain model.
-        t: what the cut points between grades are made of (Eq. 55), a (G - 1,) parameter, or None.
+        t: what the cut points between grades are made of (Eq. 58), a (G - 1,) parameter, or None.
         mu: training mean in rating units, a buffer that is not trained.
         grades, unit: as in `mf_numpy.grades.Cuts`, buffers, or None.
     """

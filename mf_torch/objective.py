@@ -67,7 +67,7 @@ def squared_errors(
 def mean_of(
     predicted: Float[Tensor, " B"], config: Config, module: MatrixFactorization | None = None
 ) -> Float[Tensor, " B"]:
-    """The rating to expect where r̂ is predicted (Eq. 44, 51); the twin of `mf_numpy.losses.mean_of`."""
+    """The rating to expect where r̂ is predicted (Eq. 44, 54); the twin of `mf_numpy.losses.mean_of`."""
     if module is not None and module.t is not None:
         return grades.expected(predicted, module)
     if config.loss == "logistic":
@@ -81,7 +81,7 @@ def loss(
     config: Config,
     module: MatrixFactorization | None = None,
 ) -> Float[Tensor, " B"]:
-    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 52) or list (Eq. 48, 49, 83); its derivatives are autograd's to find."""
+    """ℓ of each rating (Eq. 2, 17, 42, 43, 46, 55) or list (Eq. 48, 49, 53); its derivatives are autograd's to find."""
     if module is not None and module.t is not None:
         return grades.loss(predicted, values, module)
     if config.loss == "bpr":
@@ -92,7 +92,7 @@ def loss(
         return torch.logsumexp(z, dim=1) - z[:, 0]  # Eq. 49
     if config.loss == "warp":
         scores, worths = in_lists(predicted, config), in_lists(values, config)
-        return (found(scores) * worths[:, 1:] * (1 + scores[:, 1:] - scores[:, :1])).sum(dim=1)  # Eq. 83
+        return (found(scores) * worths[:, 1:] * (1 + scores[:, 1:] - scores[:, :1])).sum(dim=1)  # Eq. 53
     if config.loss == "all_pairs":
         return config.loss_scale * values * (predicted - 1) ** 2 + 1 - 2 * predicted  # Eq. 46
     if config.loss == "logistic":
@@ -118,10 +118,10 @@ def in_lists(numbers: Tensor, config: Config) -> Tensor:
 
 
 def found(scores: Float[Tensor, "B width"]) -> Bool[Tensor, "B drawn"]:
-    """The first drawn item that is too near (Eq. 81), cut off from the graph; the twin of that by hand."""
+    """The first drawn item that is too near (Eq. 51), cut off from the graph; the twin of that by hand."""
     wide = scores.detach().double()
-    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 81
-    return near & (near.cumsum(dim=1) == 1)  # Eq. 81
+    near = wide[:, 1:] > wide[:, :1] - 1  # Eq. 51
+    return near & (near.cumsum(dim=1) == 1)  # Eq. 51
 
 
 def _lacks(scores: Tensor, offsets: Tensor, config: Config) -> Tensor:

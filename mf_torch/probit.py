@@ -1,4 +1,4 @@
-"""Eq. 76 to 80 in torch operations; the twin of `mf_numpy.probit` and of the solvers' part with its name.
+"""Eq. 79 to 83 in torch operations; the twin of `mf_numpy.probit` and of the solvers' part with its name.
 
 Shapes: N scores and their grades, user by user, on the device. Cut points are few: NumPy proposes and chooses them.
 """
@@ -79,18 +79,18 @@ def _lower(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_chances(low: Tensor, high: Tensor) -> Tensor:
-    """The logarithm of how likely a standard normal is between two ends (Eq. 76)."""
+    """The logarithm of how likely a standard normal is between two ends (Eq. 79)."""
     low, high, _ = _lower(low, high)
     whole: Tensor = torch.special.log_ndtr(high)
-    return whole + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - whole))  # Eq. 76
+    return whole + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - whole))  # Eq. 79
 
 
 def noise_between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """Standard normals between two ends each (Eq. 77)."""
+    """Standard normals between two ends each (Eq. 80)."""
     low, high, turned = _lower(low, high)
     whole: Tensor = torch.special.log_ndtr(high)
     beyond = torch.exp(torch.special.log_ndtr(low) - whole)
-    noise = quantile(whole + torch.log(beyond + uniform * (1 - beyond)))  # Eq. 77
+    noise = quantile(whole + torch.log(beyond + uniform * (1 - beyond)))  # Eq. 80
     noise = torch.minimum(torch.maximum(noise, low), high)
     return torch.where(turned, -noise, noise)
 
@@ -111,10 +111,10 @@ def quantile(log_p: Tensor) -> Tensor:
 
 
 def expected(scores: Tensor, cuts: Cuts) -> Tensor:
-    """The mean grade of each score (Eq. 76)."""
+    """The mean grade of each score (Eq. 79)."""
     out = torch.full_like(scores, float(cuts.grades[0]))
     for point, step in zip(by_hand.ends_of(cuts.t)[1:-1].tolist(), np.diff(cuts.grades).tolist(), strict=True):
-        out += step * torch.special.ndtr(scores - point)  # Eq. 76
+        out += step * torch.special.ndtr(scores - point)  # Eq. 79
     return out
 
 

@@ -1,4 +1,4 @@
-"""What a newcomer's row is before her ratings, by the rows of training, and whom to ask what first (Eq. 57 to 59)."""
+"""What a newcomer's row is before her ratings, by the rows of training, and whom to ask what first (Eq. 60 to 62)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_ratings_narrow_the_prior_as_the_normal_equations_say(fitted: FitResult)
 
 
 def test_a_prior_as_wide_as_the_penalty_is_the_half_step(fitted: FitResult) -> None:
-    """S = σ²/ν I makes Eq. 37 of Eq. 57."""
+    """S = σ²/ν I makes Eq. 37 of Eq. 60."""
     ratings = pd.Series({0: 5.0, 3: 1.0, 8: 4.0})
     ridge = PLAIN.reg * len(ratings)
     variance = 0.7
@@ -119,7 +119,7 @@ def test_a_model_whose_rows_are_no_prior(small: Split, fitted: FitResult) -> Non
 
 
 def test_the_fall_is_that_of_the_mean_variance(fitted: FitResult) -> None:
-    """Eq. 58 and 59 beside the covariance with one more rating, for every item."""
+    """Eq. 61 and 62 beside the covariance with one more rating, for every item."""
     prior = prior_of(fitted, "user")
     others = extended(fitted.params, "item")
     weights = np.random.default_rng(1).dirichlet(np.ones(len(others)))

@@ -191,7 +191,7 @@ def test_the_mean_over_draws_is_what_is_predicted_saved_and_scored(
     assert found.of_features is not None and found.of_features.P.shape == (design.users.shape[1], 21)
     users, items = split.train.users, split.train.items
     mean = np.mean([predict(point, users, items) for point in draws.points], axis=0)
-    np.testing.assert_allclose(predict(found.params, users, items), mean, rtol=1e-12)  # Eq. 67
+    np.testing.assert_allclose(predict(found.params, users, items), mean, rtol=1e-12)  # Eq. 70
     assert found.score(split.valid).rmse == pytest.approx(found.history[-1].valid_rmse, rel=1e-12)
     found.save(tmp_path / "model.safetensors")
     again = store.load(tmp_path / "model.safetensors")

@@ -59,7 +59,7 @@ def _distance(params: Params, other: Params) -> float:
 
 
 def _drawn(train: Ratings, config: Config, params: Params) -> Params:
-    """One sweep, written down from Eq. 61 to 66 with dense matrices and inverses, in float64."""
+    """One sweep, written down from Eq. 64 to 69 with dense matrices and inverses, in float64."""
     noise = gibbs.noise_of(1, (train.n_users, train.n_items), len(train), config)
     error, scale = predict(params, train.users, train.items) - train.values, np.std(train.values)
     alpha = noise.precision / (scale**2 + error @ error / 2)
@@ -174,7 +174,7 @@ def test_the_mean_over_draws_is_what_is_predicted_saved_and_scored(model: Any, s
     assert draws is not None and len(draws) == 7 and result.params.shape == (39, 28, 21)
     users, items = split.train.users, split.train.items
     mean = np.mean([predict(point, users, items) for point in draws.points], axis=0)
-    np.testing.assert_allclose(predict(result.params, users, items), mean, rtol=1e-12)  # Eq. 67
+    np.testing.assert_allclose(predict(result.params, users, items), mean, rtol=1e-12)  # Eq. 70
     assert result.score(split.valid).rmse == pytest.approx(result.history[-1].valid_rmse, rel=1e-12)
     store.save(result, tmp_path / "model.safetensors")
     again = store.load(tmp_path / "model.safetensors")

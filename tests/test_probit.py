@@ -73,7 +73,7 @@ def test_chains_by_kernels_by_rows_and_by_torch_are_one(model: Any, split: Split
     gold = mf_numpy.fit(split.train, config, valid=split.valid, backend="loops")
     for fit in (mf_numpy.fit, mf_torch.fit):
         _every_sweep(fit(split.train, config, valid=split.valid), gold)
-    # Proposals are taken and left, so that both ways out of Eq. 80 were compared.
+    # Proposals are taken and left, so that both ways out of Eq. 83 were compared.
     assert gold.state.draws is not None
     stayed = np.diff([point.tensors()["t"][0] for point in gold.state.draws.points]) == 0
     assert 0 < stayed.sum() < 15

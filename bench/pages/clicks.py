@@ -34,7 +34,7 @@ METHOD = (
     "Settings are chosen by NDCG@10 on a fifth of the first split's training clicks, from a grid of each system's own "
     "and at several numbers of epochs; the best are fitted to the training clicks of every split, once.",
     "All pairs is the confidence-weighted square of Eq. 45, whose function implicit's ALS minimises with alpha = 1 + α "
-    "and λ = Nλ; BPR, softmax and WARP are of Eq. 48, 49 and 83. What torch fits has the settings that were tuned for "
+    "and λ = Nλ; BPR, softmax and WARP are of Eq. 48, 49 and 53. What torch fits has the settings that were tuned for "
     "the same function by hand, and where its solver is another one, steps of its own.",
     "Numbers are means over splits of means over users. Intervals are of 95 %, by a bootstrap that draws users, each "
     "with all that was scored of her; differences are paired. Seconds are of training, with all threads: the median "

@@ -34,10 +34,10 @@ METHOD = (
     "Fits are of one K by L-BFGS. Predictions are clipped to the rating scale.",
     f"Mean is the training mean; {BASELINE} are the mean, the other side's bias and the damped mean of what a "
     "newcomer's ratings leave, so that without ratings they are popularity. Features alone are rows made of facts and "
-    "nothing else, and take no rating. The other rows take what is given as the rows of training let expect (Eq. 57); "
+    "nothing else, and take no rating. The other rows take what is given as the rows of training let expect (Eq. 60); "
     "half-step is what the penalty alone would make of it (Eq. 37), without facts, as ids are.",
     "Picked are ratings in a drawn order, those of the most rated (of items: by the most active), or those that the "
-    "system itself would ask for (Eq. 58), each time out of the half that may be given.",
+    "system itself would ask for (Eq. 61), each time out of the half that may be given.",
     "Intervals are of 95 %, by a bootstrap that draws hidden rows, and for warm ratings users. Differences are paired: "
     f"cold ones are from {BASELINE}, warm ones from {PLAIN}, given the same ratings; the most rated from the "
     "drawn, and the suggested from the most rated.",

@@ -82,7 +82,7 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
     `gram` is what the matrix begins with, in the shape of A: zeros or, with `all_pairs`, Σ q qᵀ over all partners. A
     rating is then r times α = `alpha` surer than what was not rated, and what is to be predicted is 1 (Eq. 45).
 
-    With `draws` = 1 each row becomes a draw from its conditional (Eq. 61, 63) instead. The prior over the noise's
+    With `draws` = 1 each row becomes a draw from its conditional (Eq. 64, 66) instead. The prior over the noise's
     precision, Λ/α and Λm/α, comes bordered as a row's normal matrix does: `gram`, pull (2, W) and corner (2,), the last
     coordinate's; the ridge is then 0. noise (·, W) and noise_bias are z/√α. Without, these four are not looked at.
     """
@@ -170,12 +170,12 @@ def rows_kernel(form: int, draws: int = 0) -> Any:
                     continue
                 bias = total / pivot
                 if draws:
-                    bias += noise_bias[row] / np.sqrt(pivot)  # Eq. 63
+                    bias += noise_bias[row] / np.sqrt(pivot)  # Eq. 66
                 own_bias[row] = bias
             for k in range(n_rows):
                 z[k] = S[k, 0] - bias * S[k, 1]
                 if draws:
-                    z[k] += noise[row, k]  # Eq. 63
+                    z[k] += noise[row, k]  # Eq. 66
             back_substitute(A, roots, z, x, form)  # Eq. 26
             for c in range(width):
                 own[row, c] = x[c]

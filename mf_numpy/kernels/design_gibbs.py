@@ -1,4 +1,4 @@
-"""Eq. 70 and 71 over the rows and the features of one side; all in float64, whatever the parameters are kept in.
+"""Eq. 73 and 74 over the rows and the features of one side; all in float64, whatever the parameters are kept in.
 
 Shapes: rows of D numbers, factors and then the bias, if there is one; g (rows, D), and G of all rows one below the
 other (rows · D, D), each of which is symmetric.
@@ -16,7 +16,7 @@ from mf_numpy.kernels.vector import add, dot, load, store
 
 @per_form
 def sums_kernel(form: int) -> Any:
-    """The kernel of a side's rows: G = Σ q̃ q̃ᵀ, g = Σ q̃ e and Σ e² over each row's ratings, e = r - r̂ (Eq. 70).
+    """The kernel of a side's rows: G = Σ q̃ q̃ᵀ, g = Σ q̃ e and Σ e² over each row's ratings, e = r - r̂ (Eq. 73).
 
     `own` (rows, D) are the rows of this side, `tilde` (others, D) those of the other with 1 in the place of a bias,
     which is in `other_bias`. G and g come as zeros.
@@ -47,7 +47,7 @@ def sums_kernel(form: int) -> Any:
 
 @per_form
 def features_kernel(form: int) -> Any:
-    """The kernel of a block's features: each is drawn given all others (Eq. 63, 70), and its rows move along (Eq. 71).
+    """The kernel of a block's features: each is drawn given all others (Eq. 66, 73), and its rows move along (Eq. 74).
 
     Features that no row has two of may be drawn by several threads. `indptr` and `rows` say which rows have a feature,
     and `amounts` how much. `left` is g where the rows were, and `moved` (rows, D) how far they have moved since: what g
@@ -70,27 +70,27 @@ def features_kernel(form: int) -> Any:
             for k in range(np.uint64(indptr[j]), np.uint64(indptr[j + 1])):
                 u, x = np.uint64(rows[k]), amounts[k]
                 square = x * x
-                told = add(told, x, load(left, u, form))  # Eq. 70
+                told = add(told, x, load(left, u, form))  # Eq. 73
                 for a in range(np.uint64(width)):
                     bent = load(normal, u * np.uint64(width) + a, form)
-                    told = add(told, -x * moved[u, a], bent)  # Eq. 71
-                    store(bend, a, add(load(bend, a, form), square, bent))  # Eq. 70
+                    told = add(told, -x * moved[u, a], bent)  # Eq. 74
+                    store(bend, a, add(load(bend, a, form), square, bent))  # Eq. 73
             for a in range(np.uint64(width)):
-                told = add(told, table[j, a], load(bend, a, form))  # Eq. 70
+                told = add(told, table[j, a], load(bend, a, form))  # Eq. 73
             store(room, np.uint64(0), told)
             for a in range(width):
                 for b in range(a + 1):
-                    total = precision[a, b] + alpha * bend[a, b]  # Eq. 70
+                    total = precision[a, b] + alpha * bend[a, b]  # Eq. 73
                     for c in range(b):
                         total -= root[a, c] * root[b, c]
                     # The root of a negative number is none, which the training loop reports.
                     root[a, b] = total / root[b, b] if b < a else np.sqrt(total)
-                total = pull[a] + alpha * room[0, a]  # Eq. 70
+                total = pull[a] + alpha * room[0, a]  # Eq. 73
                 for b in range(a):
                     total -= root[a, b] * half[b]
                 half[a] = total / root[a, a]
             for a in range(width - 1, -1, -1):
-                total = half[a] + noise[j, a]  # Eq. 63
+                total = half[a] + noise[j, a]  # Eq. 66
                 for b in range(a + 1, width):
                     total -= root[b, a] * table[j, b]
                 room[1, a] = total / root[a, a] - table[j, a]
@@ -98,14 +98,14 @@ def features_kernel(form: int) -> Any:
             step = load(room, np.uint64(1), form)
             for k in range(np.uint64(indptr[j]), np.uint64(indptr[j + 1])):
                 u = np.uint64(rows[k])
-                store(moved, u, add(load(moved, u, form), amounts[k], step))  # Eq. 71
+                store(moved, u, add(load(moved, u, form), amounts[k], step))  # Eq. 74
 
     return kernel
 
 
 @per_form
 def left_kernel(form: int) -> Any:
-    """The kernel of g where the rows are now: `left` less what `moved` makes of it, which becomes 0 (Eq. 71)."""
+    """The kernel of g where the rows are now: `left` less what `moved` makes of it, which becomes 0 (Eq. 74)."""
 
     @jit_rows
     def kernel(first_row, last_row, normal, left, moved):  # type: ignore[no-untyped-def]
@@ -113,7 +113,7 @@ def left_kernel(form: int) -> Any:
         for row in range(first_row, last_row):
             told = load(left, np.uint64(row), form)
             for a in range(np.uint64(width)):
-                told = add(told, -moved[row, a], load(normal, np.uint64(row * width) + a, form))  # Eq. 71
+                told = add(told, -moved[row, a], load(normal, np.uint64(row * width) + a, form))  # Eq. 74
                 moved[row, a] = 0
             store(left, np.uint64(row), told)
 

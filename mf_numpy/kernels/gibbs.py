@@ -1,4 +1,4 @@
-"""Sums in float64 that a chain draws by: of the rows of one side (Eq. 64), and of the squared errors (Eq. 66)."""
+"""Sums in float64 that a chain draws by: of the rows of one side (Eq. 67), and of the squared errors (Eq. 69)."""
 
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations

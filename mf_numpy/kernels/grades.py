@@ -1,4 +1,4 @@
-"""Eq. 51 to 54 a rating at a time: the twin of `mf_numpy.grades`, for the kernels that walk ratings."""
+"""Eq. 54 to 57 a rating at a time: the twin of `mf_numpy.grades`, for the kernels that walk ratings."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def _behind(x):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def of_grade(score, value, grades, points, own, sums):  # type: ignore[no-untyped-def]
-    """ℓ (Eq. 52) in float64, E (Eq. 53) and E[r] - r (Eq. 51); what the cut points get is added to `sums` (3, G)."""
+    """ℓ (Eq. 55) in float64, E (Eq. 56) and E[r] - r (Eq. 54); what the cut points get is added to `sums` (3, G)."""
     error, g = grades[0] - value, 0
     for j in range(len(points)):
         if grades[j] < value:
             g = j + 1
-        error += (grades[j + 1] - grades[j]) * _behind(score - points[j])[1]  # Eq. 51
+        error += (grades[j + 1] - grades[j]) * _behind(score - points[j])[1]  # Eq. 54
     cost, e = own[g], score - score
     sums[COUNT, g] += 1
     if g < len(points):
         past, up = _behind(score - points[g])
-        cost += past  # Eq. 52
-        e += up  # Eq. 53
-        sums[SLOPE, g] -= up  # Eq. 54
+        cost += past  # Eq. 55
+        e += up  # Eq. 56
+        sums[SLOPE, g] -= up  # Eq. 57
         sums[BEND, g] += up * (1 - up)
     if g > 0:
         short, down = _behind(points[g - 1] - score)
-        cost += short  # Eq. 52
-        e -= down  # Eq. 53
-        sums[SLOPE, g - 1] += down  # Eq. 54
+        cost += short  # Eq. 55
+        e -= down  # Eq. 56
+        sums[SLOPE, g - 1] += down  # Eq. 57
         sums[BEND, g - 1] += down * (1 - down)
     return cost, e, error
 
@@ -79,6 +79,6 @@ def tally_kernel(form: int) -> Any:
                     score = mu + dot(load(P, u, form), load(Q, i, form))  # Eq. 1
                     if biased:
                         score += b[u] + c[i]
-                    of_grade(score, values[k], grades, points, own, sums[share])  # Eq. 54
+                    of_grade(score, values[k], grades, points, own, sums[share])  # Eq. 57
 
     return kernel

@@ -86,7 +86,7 @@ def error_of_mean(predicted, value, e, kind):  # type: ignore[no-untyped-def]
 def block_kernel(form: int, graded: int = 0) -> Any:
     """The kernel of one item block: Σ over each chunk of E Q, Eᵀ P, E 1, Eᵀ 1 and ℓ (Eq. 2 to 4), unscaled.
 
-    Where it is `graded` by cut points, `of_grades` (chunks, 3, G) gets what belongs to them (Eq. 54).
+    Where it is `graded` by cut points, `of_grades` (chunks, 3, G) gets what belongs to them (Eq. 57).
     """
 
     @jit
@@ -260,7 +260,7 @@ def gradient(params: Params, batch: Batch | Blocks, config: Config, room: Worksp
     norms = 0.0
     for name, theta in params.tensors().items():
         if name == "t":
-            room.gradient[name] /= len(batch)  # Eq. 55; no penalty
+            room.gradient[name] /= len(batch)  # Eq. 58; no penalty
             continue
         weights = w_u if name in ("P", "b") else w_i
         share, pull = as_type(1 / len(batch)), as_type(2 * config.reg)
@@ -296,7 +296,7 @@ def _sums_of_blocks(params: Params, laid: Blocks, config: Config, room: Workspac
             _add_parts_kernel(room.parts_c[:, :, None], laid.item_of[part], columns(d_c))
     if params.cuts is not None:
         sums = of_grades.sum(axis=(0, 1))
-        grads["t"][:] = grades.pull(params.cuts, sums[cutting.SLOPE, :-1], sums[cutting.COUNT])  # Eq. 55
+        grads["t"][:] = grades.pull(params.cuts, sums[cutting.SLOPE, :-1], sums[cutting.COUNT])  # Eq. 58
     return float(room.losses.sum()), float(room.squares.sum())
 
 
@@ -315,7 +315,7 @@ def _sums_of_pairs(params: Params, batch: Batch, config: Config, grads: Tensors)
     if config.loss in DRAWN and biased:
         grads["b"][:] = 0  # it cancels in a list
     if params.cuts is not None:
-        grads["t"][:] = grades.slope(predicted, batch.values, params.cuts)  # Eq. 55
+        grads["t"][:] = grades.slope(predicted, batch.values, params.cuts)  # Eq. 58
     loss = float(losses.value(predicted, batch.values, config, params.cuts).sum(dtype=np.float64))
     squares = losses.squared_errors(predicted, batch.values, config, params.cuts)
     return loss, float(squares.sum(dtype=np.float64))

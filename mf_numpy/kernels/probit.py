@@ -1,4 +1,4 @@
-"""Eq. 76 and 77 a rating at a time: the twin of `mf_numpy.probit`, for chains of many ratings; all in float64.
+"""Eq. 79 and 80 a rating at a time: the twin of `mf_numpy.probit`, for chains of many ratings; all in float64.
 
 Ratings lie user by user. `ends` (G + 1,) are those of the grades, -∞ and ∞ among them.
 """
@@ -111,11 +111,11 @@ def log_chance(low, high):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def noise_between(low, high, uniform):  # type: ignore[no-untyped-def]
-    """A standard normal between two ends on the lower side (Eq. 77)."""
+    """A standard normal between two ends on the lower side (Eq. 80)."""
     under, upto = below(low), below(high)
     p = under + uniform * (upto - under)
     if upto - under > LEAST and p > LEAST:
-        return min(max(quantile(p), low), high)  # Eq. 77
+        return min(max(quantile(p), low), high)  # Eq. 80
     whole = log_below(high)
     beyond = np.exp(log_below(low) - whole)
     wanted = whole + np.log(beyond + uniform * (1 - beyond))
@@ -145,7 +145,7 @@ def histogram_kernel() -> Any:
 
 @per_form
 def sums_kernel() -> Any:
-    """The kernel of sums (users, 3): of each Σ log P with these ends and with others, and Σ (E[r] - r)² (Eq. 76)."""
+    """The kernel of sums (users, 3): of each Σ log P with these ends and with others, and Σ (E[r] - r)² (Eq. 79)."""
 
     @jit_rows
     def kernel(first_row, last_row, indptr, scores, at, ends, others, grades, sums):  # type: ignore[no-untyped-def]
@@ -175,7 +175,7 @@ def sums_kernel() -> Any:
                     then = 1.0
                 error = grades[0] - grades[g]
                 for j in range(1, len(grades)):
-                    error += (grades[j] - grades[j - 1]) * below(score - ends[j])  # Eq. 76
+                    error += (grades[j] - grades[j - 1]) * below(score - ends[j])  # Eq. 79
                 square += error * error
             sums[row, 0] = log_now + np.log(now)
             sums[row, 1] = log_then + np.log(then)

@@ -1,8 +1,8 @@
-"""``gibbs`` of features: a sweep draws the row of every feature from its conditional (Eq. 70), one after the other.
+"""``gibbs`` of features: a sweep draws the row of every feature from its conditional (Eq. 73), one after the other.
 
-A sweep draws the noise's precision (Eq. 66), then of users and of items, block by block, the prior (Eq. 64, 65) and the
-features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 71). Where ratings
-are grades, cut points and the noise of the scores are drawn before that (Eq. 76 to 80), and α is 1.
+A sweep draws the noise's precision (Eq. 69), then of users and of items, block by block, the prior (Eq. 67, 68) and the
+features. What a side's ratings say of its rows is added up once, at the beginning of its half (Eq. 74). Where ratings
+are grades, cut points and the noise of the scores are drawn before that (Eq. 79 to 83), and α is 1.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What the ratings of a side say of its rows (Eq. 70).
+    """What the ratings of a side say of its rows (Eq. 73).
 
     Attributes:
         normal: (rows, D, D), G.

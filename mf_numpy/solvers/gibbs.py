@@ -1,7 +1,7 @@
-"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 61) instead of minimised.
+"""``gibbs``: a sweep of ``als`` in which every row is drawn from its conditional (Eq. 64) instead of minimised.
 
-A sweep draws the noise's precision (Eq. 66), then of users and of items the prior (Eq. 64, 65) and the rows (Eq. 63).
-Where ratings are grades it draws cut points and the noise of the scores before that (Eq. 76 to 80), and α is 1.
+A sweep draws the noise's precision (Eq. 69), then of users and of items the prior (Eq. 67, 68) and the rows (Eq. 66).
+Where ratings are grades it draws cut points and the noise of the scores before that (Eq. 79 to 83), and α is 1.
 """
 
 from __future__ import annotations

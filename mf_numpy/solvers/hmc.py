@@ -1,4 +1,4 @@
-"""``hmc``: priors and precision drawn as by `gibbs`, all rows by one trajectory along the gradient (Eq. 72 to 75)."""
+"""``hmc``: priors and precision drawn as by `gibbs`, all rows by one trajectory along the gradient (Eq. 75 to 78)."""
 
 from __future__ import annotations
 

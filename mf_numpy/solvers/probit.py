@@ -1,4 +1,4 @@
-"""What a chain does with grades before it draws rows: the cut points given all scores, then the noise (Eq. 76 to 80).
+"""What a chain does with grades before it draws rows: the cut points given all scores, then the noise (Eq. 79 to 83).
 
 With the noise in, a score is a number that the rows are drawn by as they would be by a rating, and α is 1.
 """

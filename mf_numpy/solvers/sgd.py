@@ -2,7 +2,7 @@
 
 Cut points between grades are in every rating's gradient. Steps for one rating at a time would leave them where the last
 few ratings want them, and blocks that run beside each other share no row, but would share these: they stand still over
-an epoch, and then take a Newton step over all ratings (Eq. 56), which has no η.
+an epoch, and then take a Newton step over all ratings (Eq. 59), which has no η.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class SgdEngine:
         yield whole
 
     def step(self, state: SgdState, batch: Dealt, config: Config) -> SgdState:
-        """An epoch: every rating once; then the cut points, if there are any (Eq. 56)."""
+        """An epoch: every rating once; then the cut points, if there are any (Eq. 59)."""
         order = np.random.default_rng([config.seed, state.epoch + 1]).permutation(batch.grid.side)
         penalised = penalty(state.params, batch.w_u, batch.w_i, config.reg)
         epoch = _epoch_in_loops if self.backend == "loops" else _epoch
@@ -269,6 +269,6 @@ def _tally_in_loops(params: Params, cuts: Cuts, laid: Grid) -> tuple[Array, Arra
             for at, sign in ((g, -1.0), (g - 1, 1.0)):
                 if 0 <= at < len(points):
                     share = loops.behind(sign * (points[at] - score))[1]
-                    slopes[at] += sign * share  # Eq. 54
+                    slopes[at] += sign * share  # Eq. 57
                     bends[at] += share * (1 - share)
     return slopes, bends, counts

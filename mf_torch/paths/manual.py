@@ -36,7 +36,7 @@ class Manual(Path):
             loss, e, squared_error = loss_and_residual(predicted, batch.values, config)
         else:
             loss, e, squared_error, of_t = grades.by_hand(predicted, batch.values, module)
-            module.t.grad = of_t / len(batch)  # Eq. 55
+            module.t.grad = of_t / len(batch)  # Eq. 58
 
         e_q, et_p, e_1, et_1 = batch.pulled(e, module.P, module.Q)  # Eq. 4
         share, reg = 1 / len(batch), 2 * config.reg
