@@ -30,12 +30,17 @@ IDEAS: Mapping[str, tuple[str, str, str]] = {
     "mf_numpy SVD++, genres": ("… and genres", "……再加类型", "mf_numpy SVD++"),
     "mf_numpy SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy SVD++, genres"),
     "mf_numpy gibbs": ("posterior mean", "后验均值", "mf_numpy sgd"),
-    "mf_numpy gibbs SVD++, genres": (
-        "… with rated items, raters, genres",
-        "……加上评过的物品、评分的用户与类型",
+    "mf_numpy gibbs, ordinal": ("… of grades, ordinal", "……把评分当作等级", "mf_numpy gibbs"),
+    "mf_numpy gibbs SVD++, genres, time": (
+        "… with rated items, raters, genres, time",
+        "……加上评过的物品、评分的用户、类型与时间",
         "mf_numpy gibbs",
     ),
-    "mf_numpy gibbs SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy gibbs SVD++, genres"),
+    "mf_numpy gibbs SVD++, genres, time, ordinal": (
+        "… and grades, ordinal",
+        "……再把评分当作等级",
+        "mf_numpy gibbs SVD++, genres, time",
+    ),
 }
 """What systems of ours are called in English and in Chinese, and to which other one each adds an idea."""
 _OF_NO_LIBRARY = ("PyTorch loop", "the post")
@@ -72,6 +77,7 @@ def accuracies(of: Source) -> tuple[Cells, str]:
             f"每个库取其最好的方法。{DATA[first][1]}：{baselines}。",
         ),
         of.say(f"Behind them {further}.", f"其后为 {further}。") if further else "",
+        *(_floor(of, name, outcome) for name, outcome in found.items()),
         *(
             _at_ends(of, name, outcome, {library: best[library].get(name) for library in order[:SHOWN]})
             for name, outcome in found.items()
@@ -121,6 +127,18 @@ def _gained(of: Source, pair: Json, row: Json, before: Json) -> str:
         low, high = -high, -low
     between = of.say(f"{low:.4f} to {high:.4f}", f"{low:.4f} 至 {high:.4f}")
     return f"{before['rmse'] - row['rmse']:.4f} ({between})".replace("-", "−")
+
+
+def _floor(of: Source, name: str, outcome: Json) -> str:
+    """What predicting the truth itself would reach, where it is known."""
+    floors = [test["noise_floor"] for test in outcome["tests"] if test["noise_floor"] is not None]
+    if not floors:
+        return ""
+    english, chinese = DATA[name]
+    reached = f"{statistics.mean(floors):.4f}"
+    return of.say(
+        f"Of {english} ratings the truth itself reaches {reached}.", f"{chinese}上真值本身的 RMSE 为 {reached}。"
+    )
 
 
 def _at_ends(of: Source, name: str, outcome: Json, rows: dict[str, Json | None]) -> str:
