@@ -16,7 +16,7 @@ from rich.console import Console
 from mf_numpy import cli_features, draws_file, store
 from mf_numpy.cli_output import console, decimals, facts, read, table, warn
 from mf_numpy.cli_times import times_of
-from mf_numpy.config import RANKING
+from mf_numpy.config import RANKING, Config
 from mf_numpy.errors import ConfigError, choose, counted
 from mf_numpy.files import check_writable
 from mf_numpy.metrics import Scores
@@ -54,18 +54,8 @@ def fit(
     if earlier is not None and recipe is not None:
         raise ConfigError("recipe and resume are both given; a resumed model has its own settings, so drop the recipe")
     base = RECIPES[choose("recipe", recipe or default_recipe, RECIPES)]
-    config = base.config if earlier is None else earlier.config
     given = given_of(settings)
-    before = config.solver, config.step_rule
-    solver = given.get("solver", config.solver)
-    rule = given.get("step_rule", config.step_rule if solver == config.solver else "momentum")
-    if (solver, rule) != before:
-        if earlier is not None:
-            name, was, now = ("solver", before[0], solver) if solver != before[0] else ("step_rule", before[1], rule)
-            raise ConfigError(f"cannot resume: {name} was {was!r} and is now {now!r}; keep it")
-        # Another solver's learning rate, momentum and number of epochs mean nothing to this one.
-        config = config.with_solver(solver, rule)
-    config = replace(config, **given)
+    config = _asked(base.config if earlier is None else earlier.config, given, resumed=earlier is not None)
     first = 0 if earlier is None else earlier.state.epoch
     if earlier is not None and first >= config.n_epochs:
         run = counted(first, "epoch")
@@ -81,6 +71,8 @@ def fit(
     ratings = read(data, reader)
     share = valid if valid is not None else base.valid if earlier is None else _share_held_out(earlier, ratings)
     split = _split(ratings, share, config.seed)
+    if earlier is None:
+        config = _asked(base.of_size(len(split.train)), given, resumed=False)
     out.print(f"{data}: {facts(ratings)}")
     if split.valid is not None:
         held = counted(len(split.valid), "rating")
@@ -122,6 +114,24 @@ def fit(
         _scores(out, result, split, made)
         out.print(f"saved to {target}", soft_wrap=True)
     return INTERRUPTED if interrupt.pressed else int(failed)
+
+
+def _asked(config: Config, given: Mapping[str, Any], *, resumed: bool) -> Config:
+    """The settings of a recipe or of a model that goes on, with those that were given.
+
+    Raises:
+        ConfigError: settings that do not go together, or another solver or step rule for a model that goes on.
+    """
+    before = config.solver, config.step_rule
+    solver = given.get("solver", config.solver)
+    rule = given.get("step_rule", config.step_rule if solver == config.solver else "momentum")
+    if (solver, rule) != before:
+        if resumed:
+            name, was, now = ("solver", before[0], solver) if solver != before[0] else ("step_rule", before[1], rule)
+            raise ConfigError(f"cannot resume: {name} was {was!r} and is now {now!r}; keep it")
+        # Another solver's learning rate, momentum and number of epochs mean nothing to this one.
+        config = config.with_solver(solver, rule)
+    return replace(config, **given)
 
 
 class _Sides:

@@ -306,9 +306,11 @@ def recipes() -> None:
     out = console()
     for name, recipe in RECIPES.items():
         out.print(f"{name}: {recipe.about}", soft_wrap=True)
-    shown = [f.name for f in fields(Config)]
-    rows = [(name, *(_setting(getattr(r.config, name)) for r in RECIPES.values())) for name in shown]
-    table(out, ["setting", *RECIPES], [*rows, ("valid", *(r.valid for r in RECIPES.values()))])
+    columns = {name: (recipe.config, recipe.valid) for name, recipe in RECIPES.items()}
+    for name, recipe in RECIPES.items():
+        columns |= {f"{name} from {least:,}": (config, recipe.valid) for least, config in recipe.larger}
+    rows = [(f.name, *(_setting(getattr(config, f.name)) for config, _ in columns.values())) for f in fields(Config)]
+    table(out, ["setting", *columns], [*rows, ("valid", *(valid for _, valid in columns.values()))])
 
 
 def _setting(value: object) -> str:

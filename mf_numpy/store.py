@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str], *, draws: str | os.PathLike[str] | None =
         told = json.loads(metadata.get("draws", "null"))
     beside = None
     if told is not None:
-        beside = draws_file.of_model(source, draws, told, tensors["draws.precision"])
+        beside = draws_file.of_model(source, draws, told, tensors.get("draws.precision", np.empty(0)))
     elif draws is not None:
         raise ConfigError(f"draws is {str(draws)!r}, but {str(source)!r} has none in another file; leave it out")
     with _named(source):

@@ -9,6 +9,7 @@ import pytest
 
 from mf_numpy import Config, store
 from mf_numpy.cli import run
+from mf_numpy.recipes import RECIPES
 from mf_torch.__main__ import app as torch_app
 from tests.cli_fixtures import QUICK, Run, quick
 
@@ -96,6 +97,21 @@ def test_recipe(mf: Run, data: str) -> None:
     assert mf("fit", data, "--recipe", "post", "--n-epochs", "3")[0] == 0
     config = store.load("model.safetensors").config
     assert (config.model, config.n_factors, config.n_epochs) == ("plain", 3, 3)
+
+
+def test_the_recipe_best_needs_nothing_else_and_goes_by_the_number_of_ratings(
+    mf: Run, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(torch_app, ["fit", data, "--recipe", "best"]) == 0
+    assert store.load("model.safetensors").config == RECIPES["best"].config
+    large = Config(solver="gibbs", n_factors=2, n_epochs=4, burn_in=1)
+    for least, k in ((540, 2), (541, RECIPES["best"].config.n_factors)):
+        monkeypatch.setitem(RECIPES, "best", replace(RECIPES["best"], larger=((least, large),)))
+        assert mf("fit", data, "--recipe", "best", "--n-epochs", "4", "--burn-in", "2", "--backend", "loops")[0] == 0
+        config = store.load("model.safetensors").config
+        assert (config.n_factors, config.n_epochs, config.burn_in) == (k, 4, 2)
+    code, out, _ = mf("recipes")
+    assert code == 0 and "best from 541" in " ".join(out.split())
 
 
 def test_another_rule_has_defaults_of_its_own(mf: Run, data: str) -> None:

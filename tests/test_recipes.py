@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mf_numpy
+from bench import accuracy, committed, result
 from mf_numpy import Ratings, datasets, random_split
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.metrics import Scores
@@ -87,6 +88,21 @@ def test_biased_on_the_five_official_folds(data_dir: Path, monkeypatch: pytest.M
     _same(row[0], float(np.mean([b["mean"].rmse for b in baselines])))
     _same(row[1], float(np.mean([b["bias-only"].rmse for b in baselines])))
     _same(row[3], float(np.mean([s.rmse for s in scores])))
+
+
+def test_best_is_what_was_chosen_on_held_out_ratings_of_tables_of_its_size() -> None:
+    """By the committed results, which have every point that was tried."""
+    recipe = RECIPES["best"]
+    for name in ("ml-100k-official-5", "anime-90-10"):
+        found = result.load(committed.path(f"accuracy-{name}.json"), accuracy.SCHEMA, accuracy.VERSION)
+        (tuned,) = (row["tuned"] for row in found["systems"] if row["system"] == "mf_numpy gibbs")
+        points = {(one["settings"]["n_factors"], at): rmse for one in tuned["tried"] for at, _, rmse in one["curve"]}
+        config = recipe.of_size(found["tests"][0]["n_train"])
+        assert (config.solver, config.n_factors, config.n_epochs) == ("gibbs", *min(points, key=lambda p: points[p]))
+        assert f"of {len(points)}" in recipe.about
+    sizes = {n: recipe.of_size(n) for n in (0, 299_999, 300_000, 2_999_999, 3_000_000)}
+    assert sizes[0] == sizes[299_999] == recipe.config != sizes[300_000] == sizes[2_999_999]
+    assert sizes[3_000_000] == replace(sizes[300_000], thin=20)
 
 
 def test_let_us_look_at_the_predictions(anime: Ratings) -> None:
