@@ -242,23 +242,25 @@ def roofline(found: Json) -> Picture:
 
 
 def picture(
-    title: str, about: str, draw: Draw, key: str, *, height: float = 3.6, finish: Draw | None = None, columns: int = 0
+    title: str, about: str, draw: Draw, key: str, *, height: float = 3.6, finish: Draw | None = None, columns: int = 3
 ) -> Picture:
     """A figure that `draw` fills the axes of; `key` sets its ids apart from those of others on the page.
 
     Args:
         finish: what can be drawn only where the axes are laid out.
-        columns: of the legend; by default as many as its labels have room for.
+        columns: of the legend at most, where its labels have room for as many.
     """
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"mf-bench {key}"}):
         figure = Figure(figsize=(5.6, height))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         draw(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        if handles:
-            columns = columns or (3 if max(map(len, labels)) < 24 else 2)
-            figure.legend(loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+        if axes.get_legend_handles_labels()[0]:
+            for n in range(columns, 0, -1):
+                legend = figure.legend(loc="outside lower left", ncols=n, handlelength=1.8, columnspacing=1.2)
+                if n == 1 or legend.get_window_extent().width < figure.bbox.width:
+                    break
+                legend.remove()
         figure.set_layout_engine("constrained")
         if finish:
             figure.draw_without_rendering()

@@ -220,3 +220,21 @@ def test_it_sorts_filters_and_fits_a_phone(browser: Any, path: Path, tmp_path: P
     urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
     assert [url for url in urls if url.startswith(("http", "ws"))] == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+LENGTHS = (12, 23, 24, 29, 30, 43)
+
+
+@pytest.mark.parametrize("name", ["mf_numpy gibbs SVD++, genres, time, ordinal"[:length] for length in LENGTHS])
+def test_a_legend_has_room_for_its_names(name: str) -> None:
+    drawn: list[Any] = []
+
+    def draw(axes: Any) -> None:
+        drawn.append(axes)
+        for k in range(4):
+            axes.plot([0, 1], [k, k], label=name)
+
+    figures.picture("A title", "What it shows.", draw, "key")
+    figure = drawn[0].figure
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.width
