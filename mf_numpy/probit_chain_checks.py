@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from mf_numpy.grades import Cuts
 from mf_numpy.model import Params, predict
 from mf_numpy.probit_checks import scores_and_grades
 from mf_numpy.properties import Ways, Worst
-from mf_numpy.ratings import Ratings
+from mf_numpy.ratings import Array, Ratings
 from mf_numpy.solvers.gibbs import GibbsEngine
 from mf_numpy.solvers.probit import Grading, draw
 
@@ -113,7 +114,9 @@ def noise_and_cut_points_anew(ways: Ways) -> list[Check]:
                 ("one by the other", first / second),
             ):
                 seen.setdefault(f"{name}, {backend}", []).append(float(value))
-    by = {"Σ noise²": stats.chi2(n).cdf, "first cut point": stats.beta(1, 2).cdf, "one by the other": np.asarray}
+    by: dict[str, Callable[[Array], Array]] = {
+        "Σ noise²": stats.chi2(n).cdf, "first cut point": stats.beta(1, 2).cdf, "one by the other": np.asarray,
+    }  # fmt: skip
     uniform(worst, {name: by.get(name.partition(",")[0], ndtr)(np.array(values)) for name, values in seen.items()})
     worst.note("gibbs", "noise outside its grade", float(2 * outside), f"{2 * runs} runs")
     return worst.checks()
