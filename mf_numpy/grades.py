@@ -66,7 +66,9 @@ def begun(train: Ratings, config: Config) -> Cuts:
     up_to = np.bincount(np.searchsorted(grades, values)).cumsum()[:-1]
     normal = config.solver == "gibbs"
     nothing = Cuts(np.zeros(len(grades) - 1, config.numpy_dtype), grades, _unit(train, config), normal)
-    return nothing.moved_to(ndtri(up_to / len(train)) if normal else np.log(up_to / (len(train) - up_to)))
+    if normal:
+        return nothing.moved_to(ndtri(up_to / len(train)))
+    return nothing.moved_to(np.log(up_to / (len(train) - up_to)))
 
 
 def _unit(train: Ratings, config: Config) -> float:

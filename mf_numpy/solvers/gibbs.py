@@ -82,7 +82,8 @@ class GibbsEngine(AlsEngine):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if state.grading is None:
                 squared_error = _squares_in_loops(state, batch) if by_rows else _squares(state, batch)
-                alpha, objective = gibbs.noise_precision(squared_error, state.scale, noise), squared_error / len(batch)
+                alpha = gibbs.noise_precision(squared_error, state.scale, noise)
+                objective = squared_error / len(batch)
             else:
                 drawn = probit.draw(state.params, state.grading, state.epoch + 1, config, in_loops=by_rows)
                 batch = BothSides(*drawn.in_place_of_ratings(batch.user, batch.item, state.grading))
