@@ -20,8 +20,10 @@ Json = dict[str, Any]
 
 
 def _has_intervals(path: Path) -> bool:
-    """Whether times were measured more than once; a race of a single round has a sample a case, and no ratio."""
+    """Whether times were measured more than once; a single round, or test, is a sample a case, and no ratio."""
     found = json.loads(path.read_text(encoding="utf-8"))
+    if found["schema"] == "mf-accuracy":
+        return len(found["tests"]) > 1
     return found["schema"] != "mf-race" or any(len(one["seconds"]) > 1 for one in found["times"])
 
 
