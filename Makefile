@@ -41,7 +41,7 @@ bench: $(VENV)/.installed
 
 # Two processes share the tests by file; threads that wait for work leave the cores to the other one.
 test: $(VENV)/.installed
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 rungs figures docs roofline speed race paths scaling doctor: $(VENV)/.installed
 	$(BIN)/python -m bench $@ $(ARGS)

@@ -1,4 +1,4 @@
-"""Runs the blocks of the documents: Python blocks as doctests, console blocks in a shell; long files go first."""
+"""Runs the blocks of the documents: Python blocks as doctests, console blocks in a shell."""
 
 from __future__ import annotations
 
@@ -12,17 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent
-_LONG = (
-    "README.md",
-    "derivation.md",
-    *(f"test_{name}.py" for name in ("tour", "faults", "kernels", "paths", "distributed")),
-)
 _SCRATCH = tempfile.TemporaryDirectory(prefix="mf-documents-")
-
-
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Begin with the files that take longest, so that no process is left alone with one in the end."""
-    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 def _run_console(example: Any) -> str | None:

@@ -102,7 +102,8 @@ def ideas(of: Source) -> tuple[Cells, str]:
     outcome = found[name]
     rows = {row["system"]: row for row in outcome["systems"] if row["rmse"] is not None}
     less = {frozenset((pair["a"], pair["b"])): pair for pair in outcome["pairs"]}
-    head = [DATA[name][of.lang == "zh"], of.say("test RMSE, ± its interval", "测试 RMSE，± 区间"), "u1"]
+    head = [of.say(f"ours on {DATA[name][0]}", f"本项目，{DATA[name][1]}")]
+    head += [of.say("test RMSE, ± its interval", "测试 RMSE，± 区间"), "u1"]
     cells = [[*head, of.say("gained (interval)", "改进（区间）"), of.say("seconds a fit", "每次拟合秒数")]]
     for system, (english, chinese, before) in IDEAS.items():
         if row := rows.get(system):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("thorough") is not None and os.environ.get("MF_THOROUGH") == "0":
+        pytest.skip("MF_THOROUGH is 0")
     if item.get_closest_marker("cuda") is None:
         return
     import torch

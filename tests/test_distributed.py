@@ -159,7 +159,7 @@ def _worst(history: list[list[float]], result: FitResult, gold: FitResult) -> fl
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("processes", [1, 2, pytest.param(3, marks=pytest.mark.thorough)])
 def test_the_trajectory_is_that_of_a_single_process(
     small: Split, folder: Path, outcomes: Callable[[int], Path], processes: int, form: str, name: str
 ) -> None:

@@ -79,6 +79,7 @@ for at, name in enumerate(some):
 """)
 
 
+@pytest.mark.thorough
 def test_interpreted_gradients_in_float32() -> None:
     """Within what rounding can do: K + 4 roundings of an error, whose terms add up to s, and B of a sum."""
     _interpreted("""

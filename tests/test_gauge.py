@@ -71,7 +71,7 @@ def test_imbalance_of_one_rating_worked_by_hand(p: float, q: float, expected: fl
     assert found == expected and type(found) is float
 
 
-@pytest.mark.parametrize("penalty", ["total", "per_rating"])
+@pytest.mark.parametrize("penalty", [pytest.param("total", marks=pytest.mark.thorough), "per_rating"])
 def test_a_trained_model_is_balanced_and_a_start_is_not(small: Split, penalty: str) -> None:
     lr, reg = (5.0, 0.1) if penalty == "per_rating" else (5.0, 0.001)
     config = Config(

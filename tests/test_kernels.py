@@ -44,7 +44,9 @@ def _largest_difference(train: Ratings, config: Config) -> float:
     return worst
 
 
-@pytest.mark.parametrize("n_factors", LENGTHS)
+@pytest.mark.parametrize(
+    "n_factors", [pytest.param(k, marks=[pytest.mark.thorough] * (k in (2, 64, 100, 512))) for k in LENGTHS]
+)
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-13), ("float32", 2e-5)])
 def test_every_length_of_row(n_factors: int, dtype: Any, bound: float) -> None:
     config = Config(n_factors=n_factors, dtype=dtype, init_scale=0.8 / n_factors**0.5, batch_size=90)

@@ -194,4 +194,4 @@ def test_curves_of_the_accuracy_figures_are_those_of_the_file(monkeypatch: pytes
             assert items[1] == [part["rmse"] for part in row["by_item"]]
             parts = row["calibration"]["parts"]
             assert calibrated == ([p["predicted"] for p in parts], [p["rated"] - p["predicted"] for p in parts])
-    assert len(drawn) == 4
+    assert len(drawn) == min(4, len(outcome["systems"]))
