@@ -25,12 +25,12 @@ DATA = {
 }
 IDEAS: Mapping[str, tuple[str, str, str]] = {
     "mf_numpy sgd": ("single steps", "逐条更新", ""),
-    "mf_numpy sgd, ordinal": ("… to grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy sgd"),
+    "mf_numpy sgd, ordinal": ("… of grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy sgd"),
     "mf_numpy SVD++": ("… with rated items, SVD++", "……加上评过的物品（SVD++）", "mf_numpy sgd"),
     "mf_numpy SVD++, genres": ("… and genres", "……再加类型", "mf_numpy SVD++"),
     "mf_numpy SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy SVD++, genres"),
     "mf_numpy gibbs": ("posterior mean", "后验均值", "mf_numpy sgd"),
-    "mf_numpy gibbs, ordinal": ("… of grades, ordinal", "……把评分当作等级", "mf_numpy gibbs"),
+    "mf_numpy gibbs, ordinal": ("… of grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy gibbs"),
     "mf_numpy gibbs SVD++, genres, time": (
         "… with rated items, raters, genres, time",
         "……加上评过的物品、评分的用户、类型与时间",

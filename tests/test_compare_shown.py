@@ -10,7 +10,7 @@ import pytest
 
 from bench import committed, compare_text
 from bench.compared import SCHEMAS
-from tests.test_compare import COMMITTED, UNTIMED, both, suite_result
+from tests.compared_results import COMMITTED, UNTIMED, both, suite_result
 
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if not name.startswith(("race", *UNTIMED))])
