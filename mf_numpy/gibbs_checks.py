@@ -10,7 +10,7 @@ few sweeps where it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -35,6 +35,9 @@ ERROR_RATE = 1e-6
 SCALE = 1.3
 """σ where truths are drawn from the prior."""
 
+Problem = tuple[str, Ratings, Params, Config]
+"""A label, ratings, parameters to begin from, and settings."""
+
 _BACKENDS: tuple[Backend, ...] = ("numba", "loops")
 
 
@@ -49,11 +52,16 @@ def draws_in_loops(ways: Ways) -> list[Check]:
 
 def draws_by_inverses(ways: Ways) -> list[Check]:
     """Two sweeps are the conditionals written down with dense inverses, covariances in the place of precisions."""
-    worst = Worst(1e-9)
-    for label, ratings, params, config in _problems():
+    return two_sweeps(_problems(), _swept, 1e-9)
+
+
+def two_sweeps(problems: Iterable[Problem], swept: Callable[..., Params], tolerance: float) -> list[Check]:
+    """Hold two sweeps of each backend to those that `swept` (ratings, params, config, epoch) writes down."""
+    worst = Worst(tolerance)
+    for label, ratings, params, config in problems:
         expected = params
         for epoch in (1, 2):
-            expected = _swept(ratings, expected, config, epoch)
+            expected = swept(ratings, expected, config, epoch)
         for backend in _BACKENDS:
             found = after_epochs(backend, ratings, params, config, 2).params
             worst.see_all(backend, found.tensors(), expected.tensors(), label)
@@ -253,7 +261,7 @@ def score_of_a_chain(ways: Ways) -> list[Check]:
     return worst.checks()
 
 
-def _problems() -> Iterator[tuple[str, Ratings, Params, Config]]:
+def _problems() -> Iterator[Problem]:
     """`problem` for both models, with rows and columns without a rating."""
     for kind in ("plain", "biased"):
         yield kind, *problem(3, size=60, model=kind, solver="gibbs", reg=0.0, burn_in=2)

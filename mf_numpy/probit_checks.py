@@ -15,7 +15,7 @@ from mf_numpy.check import Check
 from mf_numpy.config import Config
 from mf_numpy.design import Design
 from mf_numpy.engine import Backend, State
-from mf_numpy.gibbs_checks import drawn_by_inverses
+from mf_numpy.gibbs_checks import Problem, drawn_by_inverses, two_sweeps
 from mf_numpy.grades import Cuts
 from mf_numpy.kernels import probit as kernels
 from mf_numpy.model import Params, predict
@@ -141,15 +141,7 @@ def grades_drawn_in_loops(ways: Ways) -> list[Check]:
 
 def grades_drawn_by_the_book(ways: Ways) -> list[Check]:
     """Two sweeps over grades are the conditionals written down with distribution functions and dense inverses."""
-    worst = Worst(1e-7)
-    for label, ratings, params, config in _problems():
-        expected = params
-        for epoch in (1, 2):
-            expected = _swept(ratings, expected, config, epoch)
-        for backend in _BACKENDS:
-            found = after_epochs(backend, ratings, params, config, 2).params
-            worst.see_all(backend, found.tensors(), expected.tensors(), label)
-    return worst.checks()
+    return two_sweeps(_problems(), _swept, 1e-7)
 
 
 def _swept(ratings: Ratings, params: Params, config: Config, epoch: int) -> Params:
@@ -249,7 +241,7 @@ def lists_by_graded_draws(ways: Ways) -> list[Check]:
     return worst.checks()
 
 
-def _problems() -> Iterator[tuple[str, Ratings, Params, Config]]:
+def _problems() -> Iterator[Problem]:
     """`problem` for both models, with rows and columns without a rating; rows have as many numbers, 4."""
     for kind, n_factors in (("plain", 4), ("biased", 3)):
         yield (
