@@ -25,7 +25,10 @@ from mf_numpy.recipes import RECIPES
 from mf_numpy.result import FitResult
 from mf_numpy.similar import Measure
 from mf_numpy.split import Holdout
-from mf_numpy.uncertainty import intervals
+from mf_numpy.uncertainty import LEAST_LENGTH, agreement, chains_of, intervals
+
+_COMPARED = 1000
+"""Pairs at whose predictions chains are compared."""
 
 
 def describe(data: str, *, plots: str | None, reader: Mapping[str, Any]) -> None:
@@ -71,6 +74,13 @@ def evaluate(model: str, data: str, *, reader: Mapping[str, Any]) -> None:
             f"{inside:.1f} % of them lie in their {100 * level:.0f} % intervals, which are {long} long on average",
             soft_wrap=True,
         )
+        chains = chains_of(draws, result.config)
+        if len(chains) > 1 and len(chains[0]) >= LEAST_LENGTH:
+            told = agreement(chains, pairs.users[known][:_COMPARED], pairs.items[known][:_COMPARED])
+            out.print(
+                f"{len(chains)} chains: {told.advice or f'split-R̂ is {told.r_hat:.2f} at most: they agree'}",
+                soft_wrap=True,
+            )
     trained = _n_trained_on(result, pairs)
     if trained:
         out.print(

@@ -64,6 +64,7 @@ _STEPS = (
     "leapfrog_steps",
     "burn_in",
     "thin",
+    "chain_length",
     "batch_size",
     "lr_decay",
     "lr_schedule",
@@ -146,8 +147,13 @@ class Config:
     inner_sweeps: int = _setting(1, "of cd: how often each factor's users and items are minimised in turn in an epoch")
     history_size: int = _setting(10, "of lbfgs: the number of steps it remembers; each costs two copies of all numbers")
     leapfrog_steps: int = _setting(10, "of hmc: steps of a trajectory, each with a gradient of all ratings")
-    burn_in: int = _setting(20, "of gibbs and hmc: epochs before the mean over the draws begins")
+    burn_in: int = _setting(20, "of gibbs and hmc: epochs of a chain before the mean over the draws begins")
     thin: int = _setting(1, "of gibbs and hmc: every how many of the draws one is kept for later predictions")
+    chain_length: int | None = _setting(
+        None,
+        "of gibbs and hmc: epochs of a chain, after which the next one begins from a start of its own, and all of them "
+        "are averaged; by default a single chain takes all epochs",
+    )
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(
@@ -190,6 +196,8 @@ class Config:
         _whole("leapfrog_steps", self.leapfrog_steps, 1)
         _whole("burn_in", self.burn_in, 0)
         _whole("thin", self.thin, 1)
+        if self.chain_length is not None:
+            _whole("chain_length", self.chain_length, 1)
         _whole("n_negatives", self.n_negatives, 1)
         if self.batch_size is not None:
             _whole("batch_size", self.batch_size, 1)
@@ -285,10 +293,16 @@ class Config:
             ("leapfrog_steps", self.leapfrog_steps, 10, ("hmc",)),
             ("burn_in", self.burn_in, 20, SAMPLERS),
             ("thin", self.thin, 1, SAMPLERS),
+            ("chain_length", self.chain_length, None, SAMPLERS),
         ):
             if given != default and solver not in owners:
                 ways = " or ".join(map(repr, owners))
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {ways}")
+        if self.chain_length is not None and self.chain_length <= self.burn_in:
+            raise ConfigError(
+                f"chain_length is {self.chain_length} with burn_in {self.burn_in}, which leaves no draw of a chain; "
+                "raise the one, or lower the other"
+            )
 
     def _check_loss(self) -> None:
         if self.loss == "all_pairs":

@@ -33,7 +33,7 @@ from mf_numpy.design import Design
 from mf_numpy.errors import ConfigError, FileFormatError
 from mf_numpy.files import Kind, check_writable, mapped, read_header, replacing, write_header
 from mf_numpy.model import Params, Tensors
-from mf_numpy.posterior import Draws, Kept
+from mf_numpy.posterior import Draws, Kept, n_kept
 from mf_numpy.ratings import Array
 
 KIND = Kind("mf-draws", 1, "file of draws", "one that fit(draws_to=...) or `fit --draws` wrote", "fit the model again")
@@ -145,7 +145,7 @@ def begin(path: str | os.PathLike[str] | None, config: Config, start: Params, ea
             "it out, or raise thin"
         )
     target = check_new(path)
-    count = max(0, config.n_epochs - config.burn_in) // config.thin
+    count = n_kept(config.n_epochs, config)
     # One behind the other, then arranged, with Q a second time.
     tensors = start.tensors()
     needed = count * (2 * sum(x.nbytes for x in tensors.values()) + tensors["Q"].nbytes)

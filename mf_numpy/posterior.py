@@ -22,10 +22,28 @@ if TYPE_CHECKING:
     from mf_numpy.draws_file import Spool
 
 
+def place(epoch: int, config: Config) -> tuple[int, int]:
+    """Which chain epoch 1, 2, ... is of, from 0, and which epoch of that chain it is, from 1."""
+    if config.chain_length is None:
+        return 0, epoch
+    chain, before = divmod(epoch - 1, config.chain_length)
+    return chain, before + 1
+
+
+def seed_of(chain: int, config: Config) -> int:
+    """The seed of a chain's start; the first one's is that of any other solver's."""
+    return int(np.random.SeedSequence([config.seed, chain]).generate_state(1)[0]) if chain else config.seed
+
+
 def is_kept(epoch: int, config: Config) -> bool:
-    """Whether the draw of epoch 1, 2, ... is kept: every ``thin``-th past ``burn_in``."""
-    past = epoch - config.burn_in
+    """Whether the draw of epoch 1, 2, ... is kept: every ``thin``-th of its chain past ``burn_in``."""
+    past = place(epoch, config)[1] - config.burn_in
     return past > 0 and past % config.thin == 0
+
+
+def n_kept(n_epochs: int, config: Config) -> int:
+    """How many draws of epochs 1, ..., n are kept."""
+    return sum(is_kept(epoch, config) for epoch in range(1, n_epochs + 1))
 
 
 class Each(Sequence[Params]):
@@ -66,7 +84,7 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """S kept draws of a chain.
+    """S kept draws of a chain, or of several.
 
     Attributes:
         points: parameters.
@@ -181,11 +199,10 @@ class RunningMean:
                 # It stands for those between that were not kept; a view becomes an array of its own, as draws are.
                 self._add(earlier.copy(), predict, self._config.thin)
             self._earlier = None
-        if epoch <= self._config.burn_in:
-            self.predicted = self._predict(point, predict)
-        else:
+        if place(epoch, self._config)[1] > self._config.burn_in:
             self._add(point, predict)
-            self.predicted = self._total / self._count
+        # Of a later chain what comes before its draws is worth less than the chains before it.
+        self.predicted = self._total / self._count if self._count else self._predict(point, predict)
         return self.predicted
 
     def _add(self, point: Params, predict: Predictor, times: int = 1) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mf_numpy import draws_file, losses, model
+from mf_numpy import draws_file, losses, model, posterior
 from mf_numpy.batch import Batch
 from mf_numpy.config import RANKING, SAMPLERS, STEPS_OF_THEIR_OWN, Config
 from mf_numpy.design import Design
@@ -109,7 +109,7 @@ def run(
     if spooled is not None:
         point = replace(point, draws=spooled)
     state = engine.start(point, whole, config)
-    chain = _chain(valid, config, resume, described)
+    running = _running_mean(valid, config, resume, described)
     # Most engines have gone on to a copy of their own.
     del point
 
@@ -123,19 +123,23 @@ def run(
     good = here = engine.export(state)
     try:
         while here.epoch < config.n_epochs and not ended_before:
+            chain, at = posterior.place(here.epoch + 1, config)
+            if chain and at == 1:
+                anew = begin(train, replace(config, seed=posterior.seed_of(chain, config)))
+                state = engine.start(replace(anew, epoch=here.epoch, draws=here.draws), whole, config)
             state, record = _epoch(engine, state, whole, here.epoch + 1, config)
             # No square of an error overflows, in whatever order they are added up.
             if record.objective * len(train) < float(np.finfo(config.numpy_dtype).max):
                 good = here
             ended = engine.export(state)
-            if chain is not None:
-                chain.see(ended.params, record.epoch, engine.predict)
+            if running is not None:
+                running.see(ended.params, record.epoch, engine.predict)
             if (
                 valid is not None
                 and config.loss not in RANKING
                 and (record.epoch % config.eval_every == 0 or record.epoch == config.n_epochs)
             ):
-                rmse = _valid_rmse(engine, _rows(engine, ended), valid, train.mean, config, chain)
+                rmse = _valid_rmse(engine, _rows(engine, ended), valid, train.mean, config, running)
                 record = replace(record, valid_rmse=rmse)
             if not math.isfinite(record.objective) or record.valid_rmse == math.inf:
                 status, message = "diverged", diverged(record, good.epoch, config)
@@ -212,7 +216,7 @@ def _rows(engine: Engine[S], point: State) -> Params:
     return engine.rows(point.params) if isinstance(engine, Describing) else point.params
 
 
-def _chain(
+def _running_mean(
     valid: Holdout | None, config: Config, resume: FitResult | None, described: Describing | None
 ) -> RunningMean | None:
     """What averages the predictions of held-out pairs where parameters are draws."""
@@ -224,18 +228,18 @@ def _chain(
 
 
 def _valid_rmse(
-    engine: Engine[S], params: Params, valid: Holdout, mean: float, config: Config, chain: RunningMean | None
+    engine: Engine[S], params: Params, valid: Holdout, mean: float, config: Config, running: RunningMean | None
 ) -> float | None:
     """RMSE of the pairs that can be scored: None if there are none, infinity for parameters past all numbers."""
     if valid.n_scored == 0:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        if chain is None:
+        if running is None:
             nothing_known = losses.prediction_of(mean, config)
             mean_of = partial(losses.mean_of, config=config, cuts=params.cuts)
             rmse = score(params, valid, nothing_known, engine.predict, mean_of).rmse
         else:
-            rmse = root_mean_square(chain.predicted - valid.values[valid.known])
+            rmse = root_mean_square(running.predicted - valid.values[valid.known])
     return rmse if math.isfinite(rmse) else math.inf
 
 

@@ -13,10 +13,11 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from mf_numpy import grades
+from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.metrics import Predictor
 from mf_numpy.model import chunks, predict
-from mf_numpy.posterior import Draws
+from mf_numpy.posterior import Draws, n_kept
 from mf_numpy.ratings import Array
 
 HALVINGS = 40
@@ -24,6 +25,9 @@ HALVINGS = 40
 
 MOST_R_HAT = 1.05
 """Chains that differ by more have not forgotten where they began."""
+
+LEAST_LENGTH = 4
+"""Draws without which a chain has no two halves to compare."""
 
 LEAST_DRAWS = 50
 """Draws that a mean should be worth, whatever their number."""
@@ -131,7 +135,7 @@ class Agreement:
 
 
 def agreement(chains: Sequence[Draws], users: Array, items: Array, predict: Predictor = predict) -> Agreement:
-    """Compare chains of different seeds by what they predict of pairs, given as indices.
+    """Compare chains, of `chains_of` or of fits by other seeds, by what they predict of pairs, given as indices.
 
     Raises:
         DataError: chains of different lengths, fewer than four draws, or no pairs.
@@ -139,7 +143,7 @@ def agreement(chains: Sequence[Draws], users: Array, items: Array, predict: Pred
     for draws in chains:
         check_draws(draws)
     lengths = sorted({len(draws) for draws in chains})
-    if len(lengths) != 1 or lengths[0] < 4 or not len(users):
+    if len(lengths) != 1 or lengths[0] < LEAST_LENGTH or not len(users):
         raise DataError(
             f"there are chains of {', '.join(map(str, lengths)) or 'no'} draws and {len(users)} pairs; give chains of "
             "one length, four draws or more, and a pair or more"
@@ -150,11 +154,23 @@ def agreement(chains: Sequence[Draws], users: Array, items: Array, predict: Pred
     advice = None
     if not r_hat <= MOST_R_HAT:
         advice = (
-            f"split-R̂ is {r_hat:.2f}, above {MOST_R_HAT}: the chains do not agree yet; raise burn_in, then n_epochs"
+            f"split-R̂ is {r_hat:.2f}, above {MOST_R_HAT}: the chains do not agree yet; raise burn_in, then n_epochs, "
+            "or take more chains, which are better together than one of them"
         )
     elif size < LEAST_DRAWS:
         advice = f"the draws are worth {size:.0f} independent ones, below {LEAST_DRAWS}; raise n_epochs"
     return Agreement(r_hat, size, advice)
+
+
+def chains_of(draws: Draws, config: Config) -> list[Draws]:
+    """The whole chains that a fit's draws are of, in their order: by ``chain_length``, or one."""
+    if config.chain_length is None:
+        return [draws]
+    size = n_kept(config.chain_length, config)
+    return [
+        Draws(draws.points[at : at + size], draws.precisions[at : at + size])
+        for at in range(0, len(draws) - size + 1, max(size, 1))
+    ]
 
 
 def split_r_hat(table: Array) -> Array:

@@ -71,6 +71,7 @@ def test_every_setting_is_an_option(mf: Run, data: str) -> None:
             "leapfrog_steps",
             "burn_in",
             "thin",
+            "chain_length",
         )
         if f.name in others or "negative" in f.name:
             # The other settings here are gd's, and those of a loss that draws nothing.

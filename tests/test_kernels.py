@@ -18,7 +18,7 @@ from mf_numpy.batch import full_batch, mini_batches
 from mf_numpy.errors import ConfigError
 from mf_numpy.kernels import lanes, layout, vector
 from mf_numpy.kernels import model as kernels_model
-from tests.instruction_sets import OTHERS, compiling_for
+from tests.instruction_sets import NARROWER, compiling_for
 
 LENGTHS = (1, 2, 7, 8, 9, 16, 33, 64, 100, 257, 512, 600)
 
@@ -45,7 +45,7 @@ def _largest_difference(train: Ratings, config: Config) -> float:
 
 
 @pytest.mark.parametrize(
-    "n_factors", [pytest.param(k, marks=[pytest.mark.thorough] * (k in (2, 64, 100, 512))) for k in LENGTHS]
+    "n_factors", [pytest.param(k, marks=[pytest.mark.thorough] * (k in (2, 64, 100, 257, 512))) for k in LENGTHS]
 )
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-13), ("float32", 2e-5)])
 def test_every_length_of_row(n_factors: int, dtype: Any, bound: float) -> None:
@@ -198,7 +198,7 @@ for dtype, bound in (("float64", 1e-13), ("float32", 2e-5)):
 """
 
 
-@pytest.mark.parametrize("cpu", OTHERS)
+@pytest.mark.parametrize("cpu", NARROWER)
 def test_other_instruction_sets(cpu: str) -> None:
     """What the vectors become where the machine has narrower registers, or no multiply-add."""
     env = os.environ | compiling_for(cpu)
