@@ -30,6 +30,7 @@ IDEAS: Mapping[str, tuple[str, str, str]] = {
     "mf_numpy SVD++, genres": ("… and genres", "……再加类型", "mf_numpy SVD++"),
     "mf_numpy SVD++, genres, time": ("… and time", "……再加时间", "mf_numpy SVD++, genres"),
     "mf_numpy gibbs": ("posterior mean", "后验均值", "mf_numpy sgd"),
+    "mf_numpy gibbs, chains": ("… over several chains", "……对几条链取平均", "mf_numpy gibbs"),
     "mf_numpy gibbs, ordinal": ("… of grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy gibbs"),
     "mf_numpy gibbs SVD++, genres, time": (
         "… with rated items, raters, genres, time",
@@ -40,6 +41,11 @@ IDEAS: Mapping[str, tuple[str, str, str]] = {
         "… and grades, ordinal",
         "……再把评分当作等级",
         "mf_numpy gibbs SVD++, genres, time",
+    ),
+    "mf_numpy gibbs SVD++, genres, time, ordinal, chains": (
+        "… and several chains",
+        "……再对几条链取平均",
+        "mf_numpy gibbs SVD++, genres, time, ordinal",
     ),
 }
 """What systems of ours are called in English and in Chinese, and to which other one each adds an idea."""

@@ -44,6 +44,7 @@ DESIGNS: Mapping[str, Callable[[Ratings], Design]] = {
         train, users=Features().id().rated(weight=1.4), items=Features().id().tags("genres", weight=1.4)
     ),
     # Blocks that are drawn need no weights.
+    "svd++ of both": lambda train: design_of(train, users=Features().id().rated(), items=Features().id().rated()),
     "svd++ of both, genres": lambda train: design_of(
         train, users=Features().id().rated(), items=Features().id().tags("genres").rated()
     ),

@@ -97,9 +97,23 @@ OURS = (
         extra={"thin": 20},
     ),
     System(
+        "mf_numpy gibbs, chains",
+        grid_of(n_factors=(16, 32), chain_length=(100, 150)),
+        (300, 450, 600),
+        solver="gibbs",
+        extra={"thin": 20},
+    ),
+    System(
         "mf_numpy gibbs, ordinal",
         grid_of(n_factors=(8, 16, 32)),
         (50, 75, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"loss": "ordinal", "thin": 20},
+    ),
+    System(
+        "mf_numpy gibbs, ordinal, chains",
+        grid_of(n_factors=(32, 64), chain_length=(150,)),
+        (300, 450, 600),
         solver="gibbs",
         extra={"loss": "ordinal", "thin": 20},
     ),
@@ -125,6 +139,14 @@ OURS = (
         (50, 100, 150, 200, 250, 300),
         solver="gibbs",
         extra={"loss": "ordinal", "thin": 20},
+        design="svd++ of both, genres, time",
+    ),
+    System(
+        "mf_numpy gibbs SVD++, genres, time, ordinal, chains",
+        grid_of(n_factors=(8, 16), chain_length=(75, 100)),
+        (150, 225, 300, 450, 600),
+        solver="gibbs",
+        extra={"loss": "ordinal", "burn_in": 10, "thin": 20},
         design="svd++ of both, genres, time",
     ),
     System(
@@ -208,7 +230,7 @@ THEIRS = (
         peer="torch-loop",
     ),
     System("the post", grid_of(n_factors=(8,), lr=(30.0,), reg=(1e-5, 3e-5, 5e-5)), (5, 10, 20), peer="post"),
-    System("Spark ALS", grid_of(n_factors=(16,), reg=(0.13, 0.15)), (10,), peer="pyspark"),
+    System("Spark ALS", grid_of(n_factors=(16,), reg=(0.13, 0.15)), (15,), peer="pyspark"),
     System(
         "fastai",
         grid_of(n_factors=(50,), lr=(0.005,), reg=(0.2, 0.3)),
@@ -220,7 +242,14 @@ THEIRS = (
 
 SYSTEMS = OURS + THEIRS
 
-_COMPANY = ("mf_numpy sgd", "mf_numpy SVD++", "mf_numpy als", "mf_numpy gibbs")
+_COMPANY = (
+    "mf_numpy sgd",
+    "mf_numpy SVD++",
+    "mf_numpy als",
+    "mf_numpy gibbs",
+    "mf_numpy gibbs, chains",
+    "mf_numpy gibbs, ordinal, chains",
+)
 _ASKED_FOR = ("Surprise SVD, no biases",)
 BESIDE_PEERS = (
     *(system for system in OURS if system.name in _COMPANY),
