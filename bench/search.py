@@ -45,7 +45,8 @@ Say = Callable[[str], None]
 SPACES: Mapping[str, Space] = {
     "gibbs": {
         "n_factors": (4, 6, 8, 12, 16, 24, 32, 48, 64),
-        "n_epochs": (60, 100, 150, 200, 300),
+        "n_epochs": (60, 100, 150, 200, 300, 450),
+        "chain_length": (50, 75, 100, 150, 450),
         "burn_in": (10, 20, 40),
         "thin": (2, 4, 8),
     },
