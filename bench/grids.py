@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.race import grid_of
-from bench.systems import BESIDE_PEERS, OURS, SYSTEMS, System
+from bench.systems import BESIDE_PEERS, OF_OURS, OURS, System
 
 Grid = tuple[tuple[Mapping[str, Any], ...], tuple[int, ...]]
 
@@ -38,13 +38,19 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
         "mf_numpy SVD++": (grid_of(n_factors=(64,), lr=(0.005,), reg=(0.025, 0.035, 0.045)), _SVDPP),
         "mf_numpy als": (grid_of(n_factors=(64,), reg=(0.065, 0.08, 0.095)), _ALS),
         "mf_numpy cd": (grid_of(n_factors=(64,), reg=(0.065, 0.08, 0.095)), _ALS),
-        "mf_numpy gibbs": (grid_of(n_factors=(16, 32, 64)), (100, 150, 200, 250)),
-        "mf_numpy gibbs, ordinal": (grid_of(n_factors=(32, 64)), (100, 150, 200, 250)),
+        "mf_numpy gibbs": (grid_of(n_factors=(32, 64)), (100, 150, 200, 250, 300)),
+        "mf_numpy gibbs, chains": (grid_of(n_factors=(32,), chain_length=(100, 150)), (300, 450, 600)),
+        # Chains of grades forget where they began more slowly, the more so the more ratings there are.
+        "mf_numpy gibbs, ordinal": (grid_of(n_factors=(32, 64), burn_in=(50,)), (200, 300, 400, 500)),
+        "mf_numpy gibbs, ordinal, chains": (grid_of(n_factors=(32,), burn_in=(50,), chain_length=(200,)), (400, 600)),
+        "mf_numpy gibbs SVD++": (grid_of(n_factors=(16, 32)), (100, 150, 200)),
+        "mf_numpy gibbs SVD++, ordinal": (grid_of(n_factors=(16, 32), burn_in=(40,)), (150, 200, 250, 300)),
         "LIBMF": (grid_of(n_factors=(64,), lr=(0.03, 0.05), reg=(0.04, 0.05, 0.06)), (10, 20, 30, 40, 60, 80)),
         "Cornac": (grid_of(n_factors=(64,), lr=(0.003, 0.005), reg=(0.03, 0.04, 0.05)), tuple(range(20, 101, 5))),
         "cmfrec ALS": (grid_of(n_factors=(16,), reg=(8.0, 14.0, 20.0)), (10, 20)),
         "cmfrec ALS, weighted λ": (grid_of(n_factors=(16,), reg=(0.05, 0.07, 0.09)), (10, 20)),
         "LensKit ALS": (grid_of(n_factors=(32,), reg=(0.06, 0.08, 0.1)), (10, 20)),
+        "myFM": (grid_of(n_factors=(8, 16)), (100, 200, 300)),
     },
     "planted-anime-full": {
         "mf_numpy sgd": (grid_of(n_factors=(16,), lr=(0.005, 0.01), reg=(0.03, 0.05)), tuple(range(4, 41, 4))),
@@ -57,10 +63,10 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
 
 def suited(protocol: str, *, peers: bool = True) -> tuple[System, ...]:
     """The systems that a run of a protocol is of, with its grids; of ours alone, all that it has a grid for."""
-    own = GRIDS.get(protocol)
+    chosen, own = BESIDE_PEERS if peers else OF_OURS, GRIDS.get(protocol)
     if own is None:
-        return BESIDE_PEERS if peers else OURS
-    return tuple(with_grid(system, protocol) for system in (SYSTEMS if peers else OURS) if system.name in own)
+        return chosen
+    return tuple(with_grid(system, protocol) for system in (BESIDE_PEERS if peers else OURS) if system.name in own)
 
 
 def with_grid(system: System, protocol: str) -> System:

@@ -118,6 +118,22 @@ OURS = (
         extra={"loss": "ordinal", "thin": 20},
     ),
     System(
+        "mf_numpy gibbs SVD++",
+        grid_of(n_factors=(8, 16)),
+        (50, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"thin": 20},
+        design="svd++ of both",
+    ),
+    System(
+        "mf_numpy gibbs SVD++, ordinal",
+        grid_of(n_factors=(8, 16)),
+        (50, 100, 150, 200, 250, 300),
+        solver="gibbs",
+        extra={"loss": "ordinal", "thin": 20},
+        design="svd++ of both",
+    ),
+    System(
         "mf_numpy gibbs SVD++, genres",
         grid_of(n_factors=(8, 16)),
         (50, 100, 150, 200, 250, 300),
@@ -250,9 +266,12 @@ _COMPANY = (
     "mf_numpy gibbs, chains",
     "mf_numpy gibbs, ordinal, chains",
 )
-_ASKED_FOR = ("Surprise SVD, no biases",)
+_ASKED_FOR = ("Surprise SVD, no biases", "mf_numpy gibbs SVD++", "mf_numpy gibbs SVD++, ordinal")
 BESIDE_PEERS = (
     *(system for system in OURS if system.name in _COMPANY),
     *(system for system in THEIRS if system.name not in _ASKED_FOR),
 )
 """Every method of the peers but a worse one of the same library, and one of ours of each kind."""
+
+OF_OURS = tuple(system for system in OURS if system.name not in _ASKED_FOR)
+"""All of ours but what is for data sets without facts about users and items."""

@@ -8,15 +8,16 @@ from bench.cli_measure import names
 from bench.cli_run import listed
 from bench.grids import GRIDS, suited, with_grid
 from bench.protocols import PROTOCOLS
-from bench.systems import BESIDE_PEERS, OURS, SYSTEMS, THEIRS
+from bench.systems import BESIDE_PEERS, OF_OURS, OURS, SYSTEMS, THEIRS
 from mf_numpy.errors import ConfigError
 
 
 @pytest.mark.parametrize("protocol", GRIDS)
 def test_every_point_is_one_that_its_system_takes(protocol: str) -> None:
-    systems = suited(PROTOCOLS[protocol].name)
+    beside_peers = suited(PROTOCOLS[protocol].name)
+    systems = {system.name: system for system in (*beside_peers, *suited(protocol, peers=False))}.values()
     assert {system.name for system in systems} == set(GRIDS[protocol])
-    assert len(systems) >= 10 or PROTOCOLS[protocol].scale is None
+    assert len(beside_peers) >= 10 or PROTOCOLS[protocol].scale is None
     for system in systems:
         assert (system.grid, system.epochs) == GRIDS[protocol][system.name]
         assert list(system.epochs) == sorted(set(system.epochs))
@@ -29,7 +30,10 @@ def test_a_protocol_without_grids_of_its_own_is_for_all_peers_beside_some_of_our
     beside = suited("ml-100k-official-5")
     assert beside == BESIDE_PEERS and {system.peer for system in beside} == {"", *(system.peer for system in THEIRS)}
     assert {system.solver for system in beside if system.solver} == {"sgd", "als", "gibbs"}
-    assert suited("ml-100k-official-5", peers=False) == OURS
+    assert suited("ml-100k-official-5", peers=False) == OF_OURS
+    assert {system.name for system in OURS} - {system.name for system in OF_OURS} == {
+        "mf_numpy gibbs SVD++", "mf_numpy gibbs SVD++, ordinal",
+    }  # fmt: skip
     assert with_grid(SYSTEMS[0], "ml-100k-official-5") == SYSTEMS[0]
 
 
