@@ -12,10 +12,11 @@
            against [{system, ndcg@10 {difference, interval, p}, recall@10, map@10}]}]
 
 A fifth of the clicks is held out at random, several times. Settings are chosen by NDCG@10 on a fifth of the first
-split's training clicks, and the best of each system are fitted to every split's, once, and scored on what it holds out:
-all items are ranked that the user did not click in training. A curve is [epochs, seconds, NDCG@10]. A number is the
-mean over splits of the mean over users; intervals are of a bootstrap that draws users, each with all that was scored of
-her in any split, and differences are paired. ``seconds`` are of training, with all threads: the median over splits.
+split's training clicks, the mean over several draws of that fifth, as good settings differ by less than one draw does.
+The best of each system are fitted to every split's, once, and scored on what it holds out: all items are ranked that
+the user did not click in training. A curve is [epochs, seconds, NDCG@10]. A number is the mean over splits of the mean
+over users; intervals are of a bootstrap that draws users, each with all that was scored of her in any split, and
+differences are paired. ``seconds`` are of training, with all threads: the median over splits.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ METRICS = (*MEANS, f"coverage@{K}")
 TITLES = {BY: f"NDCG@{K}", f"recall@{K}": f"Recall@{K}"}
 """What is compared in words."""
 SHARE = 0.2
+INNER = 3
+"""Draws of what settings are chosen by."""
 DRAWS = 4000
 """Of the bootstrap."""
 
@@ -59,7 +62,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Step:
-    """A fit: a point of a system's grid inside the first split's training clicks, or the best point on a split."""
+    """A point of a system's grid inside the first split's training clicks, or a fit of the best point on a split."""
 
     ranker: Ranker
     split: int | None = None
@@ -91,14 +94,17 @@ class _Bench:
     rankers: tuple[Ranker, ...]
     threads: int
     peers: RankPeer
-    _kept: dict[int | None, Split] = field(default_factory=dict)
+    _kept: dict[int, Split] = field(default_factory=dict)
 
-    def split(self, number: int | None) -> Split:
-        """A split, or for None what is held out inside the first one's training clicks."""
+    def split(self, number: int) -> Split:
+        """A split of all clicks."""
         if number not in self._kept:
-            source, seed = (self.data.ratings, number) if number is not None else (self.split(0).train, 1)
-            self._kept[number] = random_split(source, valid=SHARE, seed=seed)
+            self._kept[number] = random_split(self.data.ratings, valid=SHARE, seed=number)
         return self._kept[number]
+
+    def inner(self) -> list[Split]:
+        """What is held out inside the first one's training clicks, draw by draw."""
+        return [random_split(self.split(0).train, valid=SHARE, seed=1 + draw) for draw in range(INNER)]
 
     def steps(self) -> Iterator[Step]:
         for ranker in self.rankers:
@@ -175,25 +181,41 @@ def _carried_out(step: Step, bench: _Bench, cases: Json) -> tuple[Json, dict[str
         tried = (cases.get(f"{name}, point 0") for name in (ranker.name, ranker.like))
         why = next(one for one in tried if one and one["status"] != "ok")
         return {"status": why["status"], "reason": why["reason"], "wall_s": 0.0}, None
-    split = bench.split(step.split)
-    out, points = fitted(ranker, settings, split.train, epochs, threads=bench.threads, peers=bench.peers)
+    out: Json = {}
+    curves: list[list[Json]] = []
+    for split in bench.inner() if step.split is None else [bench.split(step.split)]:
+        out, points = fitted(ranker, settings, split.train, epochs, threads=bench.threads, peers=bench.peers)
+        found: list[RankingScores] = []
+        try:
+            found = [_scored(point, split) for point in points]
+        except DataError as error:
+            out |= {"status": "failed", "reason": str(error)}
+        curves.append(
+            [
+                {"epochs": point.epochs, "seconds": point.seconds} | {name: one.mean(name) for name in METRICS}
+                for point, one in zip(points, found, strict=False)
+            ]
+        )
+        if out["status"] != "ok":
+            break
     out |= {"settings": settings, "others_busy_cores": machine.others_busy(busy, machine.clock())}
-    found: list[RankingScores] = []
-    try:
-        found = [_scored(point, split) for point in points]
-    except DataError as error:
-        out |= {"status": "failed", "reason": str(error)}
-    out["points"] = [
-        {"epochs": point.epochs, "seconds": point.seconds} | {name: one.mean(name) for name in METRICS}
-        for point, one in zip(points, found, strict=False)
-    ]
-    out["wall_s"] = time.perf_counter() - began
+    out |= {"points": _mean(curves), "wall_s": time.perf_counter() - began}
     if step.split is None or out["status"] != "ok":
         return out, None
     last = found[-1]
     out |= {"n_users": len(last.users), "n_relevant": last.n_relevant}
     raw = split.train.user_ids.raw[last.users]
     return out, {"users": bench.data.ratings.user_ids.encode(raw)} | {name: last.values[name] for name in MEANS}
+
+
+def _mean(curves: list[list[Json]]) -> list[Json]:
+    """The means of curves at the epochs that all of them have."""
+    shared = set.intersection(*({point["epochs"] for point in curve} for curve in curves))
+    at = [{point["epochs"]: point for point in curve} for curve in curves]
+    return [
+        {name: statistics.mean(points[epochs][name] for points in at) for name in ("epochs", "seconds", *METRICS)}
+        for epochs in sorted(shared)
+    ]
 
 
 def _scored(point: Point, split: Split) -> RankingScores:
@@ -214,7 +236,7 @@ def _asked(step: Step, bench: _Bench, cases: Json) -> tuple[Json | None, tuple[i
 
 
 def _tuned(ranker: Ranker, bench: _Bench, cases: Json) -> Json | None:
-    """The settings and number of epochs with the highest NDCG on the inner split, and all that was tried.
+    """The settings and number of epochs with the highest NDCG inside the first split, and all that was tried.
 
     None where no point could be fitted.
     """

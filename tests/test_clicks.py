@@ -146,12 +146,13 @@ def test_drawn_clicks_are_all_different_and_the_same_again() -> None:
 
 def test_settings_are_chosen_inside_the_first_training_side(outcome: Json) -> None:
     bench = clicks._Bench(DATA, 2, FEW, 1, by_clicks)
-    inner, outer = bench.split(None), bench.split(0)
-    pairs = [
+    outer = bench.split(0).train
+    *pairs, whole = [
         {(one.user_ids.raw[u], one.item_ids.raw[i]) for u, i in zip(one.users, one.items, strict=True)}
-        for one in (inner.train, outer.train)
+        for one in (*(inner.train for inner in bench.inner()), outer)
     ]
-    assert pairs[0] < pairs[1] and len(inner.train) + len(inner.valid) == len(outer.train)
+    assert all(some < whole for some in pairs) and len({frozenset(some) for some in pairs}) == clicks.INNER
+    assert all(len(inner.train) + len(inner.valid) == len(outer) for inner in bench.inner())
     for ranker in FEW:
         tuned = row_of(outcome, ranker.name)["tuned"]
         if ranker.tunes:
@@ -165,6 +166,14 @@ def test_settings_are_chosen_inside_the_first_training_side(outcome: Json) -> No
             assert case["points"][0]["epochs"] == tuned["epochs"]
     assert (row_of(outcome, ALS)["tuned"]["settings"]["reg"], row_of(outcome, ALS)["tuned"]["epochs"]) == (2.0, 8)
     assert row_of(outcome, "mf_numpy all pairs")["tuned"]["settings"]["ridge"] == 4.0
+    # A point's curve is the mean over the draws.
+    ranker = next(one for one in FEW if one.name == "mf_numpy all pairs")
+    each = []
+    for inner in bench.inner():
+        _, points = click_systems.fitted(ranker, ranker.grid[0], inner.train, ranker.epochs, threads=1)
+        each.append([clicks._scored(point, inner).mean(BY) for point in points])
+    curve = [point[BY] for point in outcome["cases"][Step(ranker, point=0).key]["points"]]
+    assert curve == pytest.approx(np.mean(each, axis=0))
     # One point is not tuned, and fitted as it is.
     assert row_of(outcome, ALS_CG)["tuned"]["epochs"] == 8 and row_of(outcome, ALS_CG)[BY] == row_of(outcome, ALS)[BY]
 
