@@ -9,6 +9,7 @@ K factors, S draws. Arrays of the file, in the dtype of training:
 - ``draws.P`` (m, S, K), ``draws.Q`` (n, S, K), in the biased model ``draws.b`` (m, S) and ``draws.c`` (n, S), and
   ``draws.precision`` (S,) float64, as in a model file (`mf_numpy.store`); with a design they are of features;
 - ``mean.Q`` (n, S, K): Q / S, by which products with P add up to the mean (Eq. 70);
+- where ratings are grades ``draws.t`` (G - 1, S), which the cut points follow from, and ``grades`` (G,);
 - with a design ``rows.P`` (m, S, K) and ``rows.Q`` (n, S, K): what users and items are made of in that mean (Eq. 33).
 """
 
@@ -32,6 +33,7 @@ from mf_numpy.config import SAMPLERS, Config
 from mf_numpy.design import Design
 from mf_numpy.errors import ConfigError, FileFormatError
 from mf_numpy.files import Kind, check_writable, mapped, read_header, replacing, write_header
+from mf_numpy.grades import Cuts
 from mf_numpy.model import Params, Tensors
 from mf_numpy.posterior import Draws, Kept, n_kept
 from mf_numpy.ratings import Array
@@ -128,7 +130,7 @@ def begin(path: str | os.PathLike[str] | None, config: Config, start: Params, ea
         earlier: draws of the run that this one goes on from.
 
     Raises:
-        ConfigError: a solver that draws nothing, or draws of grades.
+        ConfigError: a solver that draws nothing.
         FileExistsError: something has that name.
         OSError: the folder does not exist or takes no files, or the disk has no room for all draws.
     """
@@ -138,11 +140,6 @@ def begin(path: str | os.PathLike[str] | None, config: Config, start: Params, ea
         raise ConfigError(
             f"draws_to is {str(path)!r} with solver {config.solver!r}, which draws nothing; leave it out, or take "
             "'gibbs' or 'hmc'"
-        )
-    if start.cuts is not None:
-        raise ConfigError(
-            f"draws_to is {str(path)!r} with loss 'ordinal', whose cut points a file of draws has no place for; leave "
-            "it out, or raise thin"
         )
     target = check_new(path)
     count = n_kept(config.n_epochs, config)
@@ -182,17 +179,21 @@ def finish(draws: Draws, design: Design | None) -> Draws:
             made.put(at, rows)
         parts += [(f"rows.{name}", name, made, None) for name in "PQ"]
     shapes = {out: _stacked(of.like.tensors()[name].shape, count) for out, name, of, _ in parts}
+    precisions, cuts = np.array(draws.precisions), spool.like.cuts
+    metadata = {"format": KIND.format, "version": str(KIND.newest), "mu": repr(float(spool.like.mu))}
+    if cuts is not None:
+        shapes, metadata = {"grades": cuts.grades.shape, **shapes}, metadata | {"unit": repr(float(cuts.unit))}
     dtypes = dict.fromkeys(shapes, dtype)
-    precisions = np.array(draws.precisions)
     with replacing(spool.path) as partial, _disk(spool.path), open(partial, "wb") as file:
         # Wide numbers first, so that each array begins at a multiple of its width.
         write_header(
             file,
             {"draws.precision": precisions.shape, **shapes},
             {"draws.precision": precisions.dtype, **dtypes},
-            {"format": KIND.format, "version": str(KIND.newest), "mu": repr(float(spool.like.mu))},
+            metadata,
         )
         file.write(precisions.tobytes())
+        file.write(b"" if cuts is None else cuts.grades.tobytes())
         for _, name, of, factor in parts:
             _arrange(file, of, name, count, factor)
     return read(spool.path)
@@ -235,7 +236,18 @@ def read(path: str | os.PathLike[str]) -> Draws:
     if any(x.shape[1:2] != precisions.shape for x in (*stacked.values(), tensors["mean.Q"])):
         raise FileFormatError(f"{str(source)!r} is damaged: its arrays are of different numbers of draws; {KIND.again}")
     kept = Kept(Path(os.path.abspath(source)), tensors["mean.Q"], _under("rows", tensors) or None)
-    return replace(Draws.of(stacked, precisions, float(metadata["mu"])), kept=kept)
+    return replace(Draws.of(stacked, precisions, float(metadata["mu"]), _cuts(source, metadata, tensors)), kept=kept)
+
+
+def _cuts(source: Path, metadata: Mapping[str, str], tensors: Tensors) -> Cuts | None:
+    """What of cut points is no draw; None where ratings are numbers."""
+    grades, t = tensors.get("grades"), tensors.get("draws.t")
+    if grades is None and t is None:
+        return None
+    if grades is None or t is None or "unit" not in metadata or len(grades) != len(t) + 1:
+        raise FileFormatError(f"{str(source)!r} is damaged: its grades and cut points do not fit; {KIND.again}")
+    # Few numbers, which all that is asked of a draw needs.
+    return Cuts(np.zeros(len(t), t.dtype), grades.copy(), float(metadata["unit"]), normal=True)
 
 
 def told(draws: Draws, model: Path) -> dict[str, Any]:

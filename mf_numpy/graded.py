@@ -5,6 +5,8 @@ Shapes: B pairs or users, n items, G grades; -1 for a user or an item that nobod
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mf_numpy import grades
@@ -41,7 +43,8 @@ def of_all_items(draws: Draws, users: Array) -> Array:
     out = np.zeros((len(users), len(draws.points[0].Q)))
     strangers = users < 0
     for point in draws.points:
-        scores = score_all(point, users)
+        # The product adds up a view of a file in another order than an array of its own.
+        scores = score_all(replace(point, Q=np.ascontiguousarray(point.Q)), users)
         scores[strangers] = 0.0 if point.c is None else point.c
         assert point.cuts is not None
         out += grades.expected(scores, point.cuts) / len(draws)

@@ -72,8 +72,11 @@ CHAINS: list[tuple[Callable[..., FitResult], dict[str, Any], bool]] = [
     (mf_numpy.fit, {"model": "plain", "thin": 3}, False),
     (mf_numpy.fit, {}, True),
     (mf_numpy.fit, {"solver": "hmc", "n_factors": 2}, False),
+    (mf_numpy.fit, {"loss": "ordinal", "dtype": "float32"}, False),
+    (mf_numpy.fit, {"loss": "ordinal", "chain_length": 5}, True),
     (mf_torch.fit, {"dtype": "float32"}, False),
     (mf_torch.fit, {"model": "plain"}, True),
+    (mf_torch.fit, {"loss": "ordinal"}, True),
     (mf_torch.fit, {"solver": "hmc", "dtype": "float32"}, False),
 ]
 
