@@ -144,6 +144,7 @@ class _Bench:
             "scale": self.protocol.scale,
             "threads": threads,
             "data": data,
+            "members": system.members,
         }
         if system.design:
             order["design"] = data.removesuffix(".npz")
@@ -241,6 +242,7 @@ def _head(bench: _Bench, systems: tuple[System, ...]) -> Json:
         "systems": [
             {"system": s.name, "grid": [dict(point) for point in s.grid], "epochs": s.epochs, "extra": dict(s.extra)}
             | ({"design": s.design} if s.design else {})
+            | ({"members": s.members} if s.members > 1 else {})
             for s in systems
         ],
     }

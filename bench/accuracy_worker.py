@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,11 +55,43 @@ def run_case(order: Json, folder: Path) -> tuple[Json, dict[str, Any]]:
     scale = order["scale"] and tuple(order["scale"])
     design = designs.read(folder, order["design"]) if "design" in order else None
     fitted(train, held_out, _short(config), order["backend"], [1], scale, design)
-    points, predictions = fitted(train, held_out, config, order["backend"], order["epochs"], scale, design)
+    members = [
+        fitted(train, held_out, replace(config, seed=config.seed + k), order["backend"], order["epochs"], scale, design)
+        for k in range(order.get("members", 1))
+    ]
+    points, predictions = together(members, held_out, scale) if len(members) > 1 else members[0]
     out = {"status": "ok", "reason": None, "points": points, "peak_bytes": machine.peak_memory()}
     if not points:
         out |= {"status": "failed", "reason": "it diverged before the first of the epochs that are scored"}
     return out, {str(epoch): p for epoch, p in predictions.items()}
+
+
+def together(
+    members: list[tuple[list[Json], dict[int, Array]]], held_out: Holdout, scale: tuple[float, float] | None
+) -> tuple[list[Json], dict[int, Array]]:
+    """Points and predictions of the mean of several fits, at the epochs that all of them have; costs add up."""
+    epochs = sorted(set.intersection(*(set(predictions) for _, predictions in members)))
+    mean = {epoch: np.mean([predictions[epoch] for _, predictions in members], axis=0) for epoch in epochs}
+    at = [{point["epochs"]: point for point in points} for points, _ in members]
+    return [
+        {
+            "epochs": epoch,
+            "seconds": sum(points[epoch]["seconds"] for points in at),
+            "joules": _sum([points[epoch]["joules"] for points in at]),
+            "rmse": _rmse(mean[epoch], held_out, scale),
+        }
+        for epoch in epochs
+    ], mean
+
+
+def _sum(parts: list[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _rmse(predicted: Array, held_out: Holdout, scale: tuple[float, float] | None) -> float:
+    square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - held_out.values[held_out.known])
+    return float(np.sqrt(square.mean()))
 
 
 def _short(config: Config) -> Config:
@@ -84,7 +117,7 @@ def fitted(
     engine: Any = _engine(config, backend) if design is None else design_engine(design, config, cast(Any, backend))
     recorder = (_Metered if design is None else _MeteredDesign)(engine, list(range(1, config.n_epochs + 1)))
     known = held_out.known
-    users, items, values = held_out.users[known], held_out.items[known], held_out.values[known]
+    users, items = held_out.users[known], held_out.items[known]
     rows = None if design is None else engine.rows
     chain = RunningMean(users, items, config, rows=rows) if config.solver in SAMPLERS else None
     points: list[Json] = []
@@ -99,9 +132,8 @@ def fitted(
             predicted = losses.mean_of(scores, config, params.cuts)
         else:
             predicted = chain.predicted
-        square = np.square((predicted if scale is None else np.clip(predicted, *scale)) - values)
         cost = {"seconds": spent, "joules": recorder.meter.joules}
-        points.append({"epochs": epoch, **cost, "rmse": float(np.sqrt(square.mean()))})
+        points.append({"epochs": epoch, **cost, "rmse": _rmse(predicted, held_out, scale)})
         predictions[epoch] = predicted
 
     def each(record: EpochRecord) -> bool:

@@ -82,8 +82,8 @@ def features(of: Source) -> tuple[Cells, str]:
         "How many times as long a full-batch iteration takes as one with ids alone, by one thread and by two; each "
         "user has three facts and an item a tenth of 18 tags, drawn at random; medians, float32, systems taking turns "
         f"in processes of their own; {_where(found)}.",
-        f"一次全批量迭代所需时间是只用 id 时的几倍，依次为单线程与双线程；每个用户三项事实，每个物品平均有 18 个标签的十分之一，"
-        "随机抽取；"
+        f"一次全批量迭代所需时间是只用 id 时的几倍，依次为单线程与双线程；每个用户三项事实，"
+        "每个物品平均有 18 个标签的十分之一，随机抽取；"
         f"取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}。",
     )
     return cells, note

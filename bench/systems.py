@@ -23,11 +23,13 @@ class System(Racer):
         extra: what no point of the grid changes; of ours fields of `Config`, of a peer settings of its adapter.
         backend: of ours: ``numba`` or ``torch``.
         design: of ours: what users and items are made of, a name that `bench.designs.make` knows; empty for ids alone.
+        members: of ours: how many fits, of other seeds, the mean is predicted of.
     """
 
     extra: Mapping[str, Any] = field(default_factory=dict)
     backend: str = "numba"
     design: str = ""
+    members: int = 1
 
     def config(self, point: Mapping[str, Any], seed: int = 0) -> Config:
         """Of one of ours, what a point of the grid is.
@@ -50,6 +52,13 @@ OURS = (
         grid_of(n_factors=(64,), lr=(0.01, 0.015), reg=(0.05, 0.07, 0.09)),
         tuple(range(4, 161, 2)),
         solver="sgd",
+    ),
+    System(
+        "mf_numpy sgd, ten fits",
+        grid_of(n_factors=(64,), lr=(0.01,), reg=(0.03, 0.04, 0.05, 0.07)),
+        tuple(range(10, 61, 5)),
+        solver="sgd",
+        members=10,
     ),
     System(
         "mf_numpy sgd, ordinal",

@@ -7,6 +7,7 @@ fast one. Nothing here needs PyTorch; `mf_torch` is the same model with autograd
 
 from mf_numpy.config import Config
 from mf_numpy.design import Design
+from mf_numpy.ensemble import ensemble
 from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.features import Features, design_of
 from mf_numpy.partial import partial_fit
@@ -29,6 +30,7 @@ __all__ = [
     "Ratings",
     "Split",
     "design_of",
+    "ensemble",
     "fit",
     "hold_out",
     "init",

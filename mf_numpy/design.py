@@ -7,7 +7,7 @@ parameters of the features, kept as a `Params` whose P, Q, b and c they are. Eve
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,6 +202,7 @@ def gradient(theta: Params, batch: Batch, design: Design, config: Config) -> Eva
     return Evaluation(seen.objective + config.reg * norms(theta, w_f, w_g), seen.squared_error, grads)
 
 
+@cache
 def without_penalty(config: Config) -> Config:
     """The same data term alone."""
     return replace(config, reg=0.0)

@@ -15,25 +15,43 @@ from mf_numpy.design import Design, without_penalty
 from mf_numpy.kernels.compiling import jit, per_form
 from mf_numpy.kernels.gradients import Workspace, _finish_kernel, columns, gradient, workspace
 from mf_numpy.kernels.layout import CHUNKS, Blocks
-from mf_numpy.kernels.vector import add, aligned_empty, form, load, store
+from mf_numpy.kernels.vector import LOOPS, add, aligned_empty, form, load, store
 from mf_numpy.model import Params, Tensors
 from mf_numpy.objective import Evaluation
 from mf_numpy.ratings import Array
+
+MOST_IN_PAIRS = 64
+"""Largest K whose sums are kept twice."""
 
 
 @per_form
 def product_kernel(form: int) -> Any:
     """The kernel of a sparse matrix times a table (features, K) and a bias: each row by one thread, in order."""
+    # A sum of few registers waits for itself; two take turns.
+    in_pairs = form != LOOPS and (form & 0xFFF) <= MOST_IN_PAIRS
+    two = np.uint64(2)
 
     @jit
-    def kernel(bounds, indptr, indices, data, table, bias, biased, zero, out, out_bias):  # type: ignore[no-untyped-def]
+    def kernel(bounds, indptr, indices, data, table, bias, biased, one, out, out_bias):  # type: ignore[no-untyped-def]
         for chunk in prange(len(bounds) - 1):
             for row in range(bounds[chunk], bounds[chunk + 1]):
                 for f in range(out.shape[1]):
                     out[row, f] = 0
-                total, total_b = load(out, np.uint64(row), form), zero
-                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
-                    # Unsigned places need no check for negative ones.
+                total, total_b = load(out, np.uint64(row), form), one - one
+                # Unsigned places need no check for negative ones.
+                first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
+                if in_pairs:
+                    other, other_b = total, total_b
+                    paired = last - (last - first) % two
+                    for k in range(first, paired, two):
+                        at, beside = np.uint64(indices[k]), np.uint64(indices[k + np.uint64(1)])
+                        total = add(total, data[k], load(table, at, form))  # Eq. 33, Eq. 34
+                        other = add(other, data[k + np.uint64(1)], load(table, beside, form))
+                        if biased:
+                            total_b += data[k] * bias[at]  # Eq. 33, Eq. 34
+                            other_b += data[k + np.uint64(1)] * bias[beside]
+                    total, total_b, first = add(total, one, other), total_b + other_b, paired
+                for k in range(first, last):
                     at = np.uint64(indices[k])
                     total = add(total, data[k], load(table, at, form))  # Eq. 33, Eq. 34
                     if biased:
@@ -63,7 +81,9 @@ class Product:
         goals = np.arange(CHUNKS + 1) * begins[-1] // CHUNKS
         bounds = np.maximum.accumulate(np.searchsorted(begins, goals))
         bounds[-1] = rows
-        return cls(matrix.indptr, matrix.indices, matrix.data.astype(dtype), bounds)
+        # What is read once an iteration is best small: the tables of parameters stay near.
+        narrow = np.uint16 if matrix.shape[1] <= 1 << 16 else np.uint32
+        return cls(matrix.indptr, matrix.indices.astype(narrow), matrix.data.astype(dtype), bounds)
 
     def times(self, table: Array, bias: Array | None, out: Array, out_bias: Array | None) -> None:
         """Write the product with (features, K) and (features,) to (rows, K) and (rows,)."""
@@ -71,7 +91,7 @@ class Product:
         biased = bias is not None and out_bias is not None
         product_kernel(form(table.shape[1]))(
             self.bounds, self.indptr, self.indices, self.data, table, bias if biased else none, biased,
-            table.dtype.type(0), out, out_bias if biased else none,
+            table.dtype.type(1), out, out_bias if biased else none,
         )  # fmt: skip
 
 
