@@ -83,6 +83,7 @@ def accuracies(of: Source) -> tuple[Cells, str]:
             f"每个库取其最好的方法。{DATA[first][1]}：{baselines}。",
         ),
         of.say(f"Behind them {further}.", f"其后为 {further}。") if further else "",
+        _machines(of, found),
         *(_floor(of, name, outcome) for name, outcome in found.items()),
         *(
             _at_ends(of, name, outcome, {library: best[library].get(name) for library in order[:SHOWN]})
@@ -123,6 +124,7 @@ def ideas(of: Source) -> tuple[Cells, str]:
             "Gained: how much smaller the RMSE is than in the line the idea is added to, over the same draws of users.",
             "每行与其所依据的那一行相比：在相同的用户重抽样上 RMSE 减小多少。",
         ),
+        _machines(of, found),
         ends,
     )
 
@@ -134,6 +136,19 @@ def _gained(of: Source, pair: Json, row: Json, before: Json) -> str:
         low, high = -high, -low
     between = of.say(f"{low:.4f} to {high:.4f}", f"{low:.4f} 至 {high:.4f}")
     return f"{before['rmse'] - row['rmse']:.4f} ({between})".replace("-", "−")
+
+
+def _machines(of: Source, found: Mapping[str, Json]) -> str:
+    """Where each column's seconds were taken: those of different machines do not compare."""
+    each: dict[str, list[str]] = {}
+    for name, outcome in found.items():
+        each.setdefault(committed.machines([outcome]), []).append(of.say(*DATA[name]))
+    if len(each) == 1:
+        return of.say(f"Seconds on {next(iter(each))}.", f"秒数测自 {next(iter(each))}。")
+    listed = "; ".join(f"{', '.join(names)}: {machine}" for machine, names in each.items())
+    return of.say(
+        f"Seconds of different machines do not compare ({listed}).", f"不同机器上的秒数不可比较（{listed}）。"
+    )
 
 
 def _floor(of: Source, name: str, outcome: Json) -> str:

@@ -17,8 +17,8 @@ from bench import machine, result
 Json = dict[str, Any]
 
 FOLDER = machine.ROOT / "bench" / "results"
-SHOWN = ("amd-epyc-znver3-2-cores", "amd-epyc-2-cores")
-"""The machines whose results fill the documents; of the second nobody wrote down which kind of processor it had."""
+SHOWN = ("amd-epyc-znver4-2-cores", "amd-epyc-znver3-2-cores", "amd-epyc-2-cores")
+"""The machines whose results fill the documents; of the last nobody wrote down which kind of processor it had."""
 
 COMMANDS = {
     "mf-speed": "speed",
@@ -90,6 +90,12 @@ def processor(about: Json) -> str:
     """A machine's processor for a table: its name, with its kind where the name does not tell it."""
     kind = about.get("microarchitecture")
     return str(about["cpu"]) if kind is None else f"{about['cpu']} ({kind})"
+
+
+def machines(outcomes: Iterable[Json]) -> str:
+    """The machines of some results for a note: each with its cores, once."""
+    found = {(processor(one["machine"]), one["machine"]["cores"]["usable"]) for one in outcomes}
+    return "; ".join(f"{cpu}, {cores} cores" for cpu, cores in sorted(found))
 
 
 def here(name: str) -> Path:

@@ -31,13 +31,14 @@ def speeds(of: Source) -> tuple[Cells, str]:
         line = [f"{CONTESTS[contest][of.lang == 'zh']}, {k}"]
         line += [_beside(of, outcome["rows"], contest, k) for outcome in found.values()]
         cells.append(line)
+    where = committed.machines(found.values())
     busy = max((row["others_busy_cores"] or 0.0 for o in found.values() for row in o["rows"]), default=0.0)
     note = of.say(
         "Ratings a second of ours by one thread and by two, and how many times as long an epoch of the fastest other "
-        f"system takes: medians, float32, systems taking turns in processes of their own; {_where(found)}; others kept "
+        f"system takes: medians, float32, systems taking turns in processes of their own; {where}; others kept "
         f"at most {busy:.2f} cores busy. Each data set is a run of its own: between two of them compare ratios alone. "
         "–: not measured.",
-        f"我们用单线程与双线程的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}；"
+        f"我们用单线程与双线程的速度，以及其余系统中最快者一轮所需时间是我们的几倍：取中位数，float32，各系统在各自的进程里轮流运行；{where}；"
         f"其他程序最多占用 {busy:.2f} 个核。每个数据集是单独的一次运行，彼此之间只能比较倍数。–：未测。",
     )
     return cells, note
@@ -78,13 +79,14 @@ def features(of: Source) -> tuple[Cells, str]:
             times = [r for r in outcome["ratios"] if (r["against"], r["n_factors"]) == (system.name, k)]
             line.append(", ".join(f"{one['ratio']:.2f}×" for one in sorted(times, key=lambda one: int(one["threads"]))))
         cells.append(line)
+    where = committed.machines(found.values())
     note = of.say(
         "How many times as long a full-batch iteration takes as one with ids alone, by one thread and by two; each "
         "user has three facts and an item a tenth of 18 tags, drawn at random; medians, float32, systems taking turns "
-        f"in processes of their own; {_where(found)}.",
+        f"in processes of their own; {where}.",
         f"一次全批量迭代所需时间是只用 id 时的几倍，依次为单线程与双线程；每个用户三项事实，"
         "每个物品平均有 18 个标签的十分之一，随机抽取；"
-        f"取中位数，float32，各系统在各自的进程里轮流运行；{_where(found)}。",
+        f"取中位数，float32，各系统在各自的进程里轮流运行；{where}。",
     )
     return cells, note
 
@@ -111,13 +113,14 @@ def races(of: Source) -> tuple[Cells, str]:
                 line.append("–" if rmse is None else f"{rmse:.4f}; {taken}")
             cells.append(line)
     peers = [system for system in systems if not system.startswith("mf_numpy")]
+    where = committed.machines(outcome for _, outcome in found)
     note = of.say(
         f"Test RMSE, and seconds to the best of {' and of '.join(peers)}; of a peer to its own. Every system tuned "
         "over a grid of its own on a validation split; the target is the validation RMSE that a peer's best settings "
-        f"reach; –: no settings of the grid reach it. Medians, all threads; {_where(dict(found))}.",
+        f"reach; –: no settings of the grid reach it. Medians, all threads; {where}.",
         f"测试 RMSE，以及依次达到 {'、'.join(peers)} 最好成绩的秒数；对手只计自己的。"
         "每个系统都在验证集上用自己的网格调过参数；目标是该对手最好的设置所达到的验证 RMSE；"
-        f"–：网格中没有设置能达到。取中位数，使用全部线程；{_where(dict(found))}。",
+        f"–：网格中没有设置能达到。取中位数，使用全部线程；{where}。",
     )
     return cells, of.notes(note, *_seeds(of, [outcome for _, outcome in found]))
 
@@ -185,8 +188,3 @@ def growth(of: Source) -> tuple[Cells, str]:
         f"{committed.processor(outcome['machine'])}。",
     )
     return cells, note
-
-
-def _where(found: dict[str, Json]) -> str:
-    machines = {(committed.processor(o["machine"]), o["machine"]["cores"]["usable"]) for o in found.values()}
-    return "; ".join(f"{cpu}, {cores} cores" for cpu, cores in sorted(machines))

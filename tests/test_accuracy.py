@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bench.cases import Case
 from bench.launch import Json, in_fresh_process, run_to_end
 from bench.protocols import PROTOCOLS, find
 from bench.systems import System
-from mf_numpy import Config, Holdout, Ratings, fit
+from mf_numpy import Config, Holdout, Ratings, ensemble, fit
 from mf_numpy.errors import ConfigError
 from tests.accuracy_killed import PROTOCOL, SYSTEMS, launch
 
@@ -160,6 +161,7 @@ def test_one_of_ours_in_a_process_of_its_own(tmp_path: Path) -> None:
         System("gd", ({"n_factors": 1, "lr": 3.0, "reg": 0.1},), (10, 40), solver="gd", backend="numpy"),
         System("lbfgs", ({"n_factors": 1, "reg": 1.0},), (150, 200), solver="lbfgs", backend="numpy"),
         System("rated", ({"n_factors": 3, "lr": 0.02},), (10, 20), solver="sgd", design="svd++"),
+        System("two fits", ({"n_factors": 3, "lr": 0.02},), (10, 20), solver="sgd", members=2),
         System("genres", ({"n_factors": 3},), (10, 20), solver="sgd", design="svd++, genres"),
     )
     found = accuracy.measure(PROTOCOL, tmp_path / "run.json", systems=systems, threads=1, launch=_real)
@@ -170,6 +172,11 @@ def test_one_of_ours_in_a_process_of_its_own(tmp_path: Path) -> None:
         assert row["status"] == "ok", row["reason"]
         assert row["rmse"] < outcome_mean(found) * 1.01 and row["folds"][0]["peak_bytes"] > 0
     assert found["cases"]["lbfgs, point 0"]["points"][0]["epochs"] < 150
+    # Of two fits the mean of both, whose seeds differ.
+    tuned, scored = (next(row for row in rows if row["system"] == "two fits")[name] for name in ("tuned", "folds"))
+    split, config = PROTOCOL.fold(0).split, Config(solver="sgd", n_factors=3, lr=0.02, n_epochs=tuned["epochs"])
+    two = ensemble([fit(split.train, replace(config, seed=seed)) for seed in (0, 1)])
+    assert scored[0]["rmse"] == pytest.approx(two.score(split.valid).rmse, rel=1e-5)
 
 
 def test_of_a_chain_the_mean_over_its_draws_is_scored() -> None:

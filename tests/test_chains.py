@@ -90,6 +90,11 @@ def test_the_first_is_the_one_chain_and_the_next_begins_elsewhere(kind: str, spl
         np.testing.assert_array_equal(machine.export(state).params.P, _draws(several).points[epoch - 1].P)
 
 
+def test_no_two_chains_begin_alike() -> None:
+    seeds = [posterior.seed_of(chain, _config(seed=seed)) for seed in range(3) for chain in range(20)]
+    assert len(set(seeds)) == len(seeds)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop", [5, 6, 8])
 def test_a_saved_fit_goes_on_bit_for_bit(kind: str, stop: int, split: Split, tmp_path: Path) -> None:

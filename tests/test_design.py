@@ -164,6 +164,22 @@ def rated() -> Ratings:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("n_features", [1 << 16, (1 << 16) + 3])
+@pytest.mark.parametrize("n_factors", [3, 70])
+def test_a_product_with_many_features_and_rows_of_any_length(n_features: int, n_factors: int) -> None:
+    rng = np.random.default_rng(0)
+    # The last feature is the one whose place takes most bits.
+    places = [rng.choice(n_features - 1, size, replace=False) for size in (0, 1, 2, 3, 8, 9)]
+    rows = np.repeat(np.arange(6), [len(at) + 1 for at in places])
+    at = np.concatenate([[*one, n_features - 1] for one in places]).astype(np.int64)
+    matrix = sp.csr_array((rng.normal(size=len(at)), (rows, at)), shape=(6, n_features))
+    table, bias = rng.normal(size=(n_features, n_factors)), rng.normal(size=n_features)
+    out, out_bias = np.empty((6, n_factors)), np.empty(6)
+    Product.of(matrix, np.float64).times(table, bias, out, out_bias)
+    np.testing.assert_allclose(out, matrix.toarray() @ table, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(out_bias, matrix.toarray() @ bias, rtol=1e-12, atol=1e-12)
+
+
 def test_blocks_stand_side_by_side(rated: Ratings) -> None:
     pytest.importorskip("sklearn")
     features = Features().id(weight=2.0).tags("genres").category("type").bins("year", 2).number("year").rated()
