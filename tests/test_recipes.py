@@ -95,10 +95,18 @@ def test_best_is_what_was_chosen_on_held_out_ratings_of_tables_of_its_size() -> 
     recipe = RECIPES["best"]
     for name in ("ml-100k-official-5", "anime-90-10"):
         found = result.load(committed.path(f"accuracy-{name}.json"), accuracy.SCHEMA, accuracy.VERSION)
-        (tuned,) = (row["tuned"] for row in found["systems"] if row["system"] == "mf_numpy gibbs")
-        points = {(one["settings"]["n_factors"], at): rmse for one in tuned["tried"] for at, _, rmse in one["curve"]}
+        tuned = [
+            row["tuned"] for row in found["systems"] if row["system"] in ("mf_numpy gibbs", "mf_numpy gibbs, chains")
+        ]
+        points = {
+            (one["settings"]["n_factors"], one["settings"].get("chain_length"), at): rmse
+            for system in tuned
+            for one in system["tried"]
+            for at, _, rmse in one["curve"]
+        }
         config = recipe.of_size(found["tests"][0]["n_train"])
-        assert (config.solver, config.n_factors, config.n_epochs) == ("gibbs", *min(points, key=lambda p: points[p]))
+        best = min(points, key=lambda point: points[point])
+        assert (config.solver, config.n_factors, config.chain_length, config.n_epochs) == ("gibbs", *best)
         assert f"of {len(points)}" in recipe.about
     sizes = {n: recipe.of_size(n) for n in (0, 299_999, 300_000, 2_999_999, 3_000_000)}
     assert sizes[0] == sizes[299_999] == recipe.config != sizes[300_000] == sizes[2_999_999]
