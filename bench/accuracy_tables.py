@@ -25,6 +25,7 @@ DATA = {
 }
 IDEAS: Mapping[str, tuple[str, str, str]] = {
     "mf_numpy sgd": ("single steps", "逐条更新", ""),
+    "mf_numpy sgd, ten fits": ("… ten times, averaged", "……拟合十次取平均", "mf_numpy sgd"),
     "mf_numpy sgd, ordinal": ("… of grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy sgd"),
     "mf_numpy SVD++": ("… with rated items, SVD++", "……加上评过的物品（SVD++）", "mf_numpy sgd"),
     "mf_numpy SVD++, genres": ("… and genres", "……再加类型", "mf_numpy SVD++"),
@@ -98,7 +99,16 @@ def accuracies(of: Source) -> tuple[Cells, str]:
 
 
 def ideas(of: Source) -> tuple[Cells, str]:
-    """Test RMSE of ours, step by step, and what each step gained beyond the one that it adds an idea to."""
+    """Test RMSE of our point estimates, step by step, and what each gained beyond the one it adds an idea to."""
+    return _step_by_step(of, of.say("points on", "点估计，"), [system for system in IDEAS if "gibbs" not in system])
+
+
+def posterior(of: Source) -> tuple[Cells, str]:
+    """The same of means over draws."""
+    return _step_by_step(of, of.say("means over draws on", "抽样的平均，"), [one for one in IDEAS if "gibbs" in one])
+
+
+def _step_by_step(of: Source, what: str, systems: list[str]) -> tuple[Cells, str]:
     name = next(iter(DATA))
     found = committed.results("ours", [name], accuracy.SCHEMA, accuracy.VERSION)
     if not found:
@@ -109,16 +119,17 @@ def ideas(of: Source) -> tuple[Cells, str]:
     outcome = found[name]
     rows = {row["system"]: row for row in outcome["systems"] if row["rmse"] is not None}
     less = {frozenset((pair["a"], pair["b"])): pair for pair in outcome["pairs"]}
-    head = [of.say(f"ours on {DATA[name][0]}", f"本项目，{DATA[name][1]}")]
+    head = [of.say(f"{what} {DATA[name][0]}", f"{what}{DATA[name][1]}")]
     head += [of.say("test RMSE, ± its interval", "测试 RMSE，± 区间"), "u1"]
     cells = [[*head, of.say("gained (interval)", "改进（区间）"), of.say("seconds a fit", "每次拟合秒数")]]
-    for system, (english, chinese, before) in IDEAS.items():
+    for system in systems:
+        english, chinese, before = IDEAS[system]
         if row := rows.get(system):
             pair = less.get(frozenset((system, before)))
             gained = _gained(of, pair, row, rows[before]) if pair else ""
             figures = [_with_interval(row), f"{row['folds'][0]['rmse']:.4f}", gained, digits(row["seconds"])]
             cells.append([of.say(english, chinese), *figures])
-    ends = _at_ends(of, name, outcome, {system.removeprefix("mf_numpy "): rows.get(system) for system in IDEAS})
+    ends = _at_ends(of, name, outcome, {system.removeprefix("mf_numpy "): rows.get(system) for system in systems})
     return cells, of.notes(
         of.say(
             "Gained: how much smaller the RMSE is than in the line the idea is added to, over the same draws of users.",

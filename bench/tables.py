@@ -219,6 +219,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "roofline": roofline,
     "accuracies": accuracy_tables.accuracies,
     "ideas": accuracy_tables.ideas,
+    "posterior": accuracy_tables.posterior,
     "speeds": peer_tables.speeds,
     "features": peer_tables.features,
     "races": peer_tables.races,
@@ -239,6 +240,7 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
 MEASURED_IN: Mapping[str, str] = {
     "accuracies": "accuracy-*.json",
     "ideas": "ours-*.json",
+    "posterior": "ours-*.json",
     "speeds": "speed-*.json",
     "features": "features-*.json",
     "races": "race-*.json",
