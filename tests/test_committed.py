@@ -67,7 +67,7 @@ def test_documents_show_the_first_machine_that_has_a_result(tmp_path: Path, monk
     assert {path.parent.name for path in committed.paths("*.json")} <= {*committed.SHOWN}
     with monkeypatch.context() as other:
         other.setattr(committed, "FOLDER", tmp_path)
-        first, second = (tmp_path / folder for folder in committed.SHOWN)
+        first, second, *_ = (tmp_path / folder for folder in committed.SHOWN)
         for place in (first / "a.json", second / "a.json", second / "b.json", tmp_path / "third" / "c.json"):
             place.parent.mkdir(exist_ok=True)
             place.write_text("{}", encoding="utf-8")
