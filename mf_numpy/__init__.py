@@ -14,6 +14,7 @@ from mf_numpy.partial import partial_fit
 from mf_numpy.ratings import IdMap, Ratings
 from mf_numpy.result import FitResult
 from mf_numpy.split import Holdout, Split, hold_out, k_fold, leave_last, random_split
+from mf_numpy.store import load
 from mf_numpy.train import fit, init, step
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "init",
     "k_fold",
     "leave_last",
+    "load",
     "partial_fit",
     "random_split",
     "step",

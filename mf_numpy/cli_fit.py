@@ -188,22 +188,24 @@ def _check_same_ratings(earlier: FitResult, train: Ratings) -> None:
 
 
 class _Interrupt:
-    """Ctrl-C as Python's KeyboardInterrupt, remembered; after `hold` it is only remembered."""
+    """Ctrl-C, or a request to end, as Python's KeyboardInterrupt, remembered; after `hold` it is only remembered."""
 
     def __init__(self) -> None:
         self.pressed = False
         self.holding = False
-        self.before: Any = None
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> _Interrupt:
         # Only the main thread may set handlers, and a shell that ignores Ctrl-C for us has its reasons.
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-            self.before = signal.signal(signal.SIGINT, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def hold(self) -> None:
         self.holding = True

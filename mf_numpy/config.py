@@ -282,9 +282,11 @@ class Config:
             and self.loss != "squared"
             and (solver, self.loss) not in (("als", "all_pairs"), ("gibbs", "ordinal"))
         ):
+            other = "gd" if self.loss in DRAWN else "lbfgs"
+            also = {"als": " and 'all_pairs'", "gibbs": " and 'ordinal'"}.get(solver, "")
             raise ConfigError(
-                f"loss is {self.loss!r} with solver {solver!r}, whose steps are exact for 'squared' alone; use that, "
-                "or solver='lbfgs'"
+                f"loss is {self.loss!r} with solver {solver!r}, whose steps are for 'squared'{also} alone; use that, "
+                f"or with solver={other!r}"
             )
         for name, given, default, owners in (
             ("cg_steps", self.cg_steps, None, ("als",)),

@@ -276,8 +276,8 @@ def of_model(model: Path, path: str | os.PathLike[str] | None, said: Mapping[str
     source = model.parent / said["file"] if path is None else Path(path)
     if not source.exists():
         raise FileNotFoundError(
-            f"the draws of {str(model)!r} are in {str(source)!r}, which does not exist; put it back there, or load the "
-            "model with draws=..."
+            f"the draws of {str(model)!r} are in {str(source)!r}, which does not exist; put it back there, or in "
+            "Python load the model with mf_numpy.load(model, draws=...)"
         )
     found = read(source)
     for name, shape in said["shapes"].items():

@@ -14,23 +14,26 @@ from mf_numpy.config import SAMPLERS
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
 from mf_numpy.posterior import Draws
-from mf_numpy.result import FitResult
+from mf_numpy.result import MEMBERS, FitResult
 
 
 def ensemble(results: Sequence[FitResult]) -> FitResult:
     """The mean of fits to the same users and items, as a model of S·K factors for S fits of K (Eq. 70).
 
-    Where r̂ is no rating (losses ``logistic``, ``poisson``, ``ordinal``) the mean is of r̂, the score. It has no history.
+    Where r̂ is no rating (losses ``logistic``, ``poisson``, ``ordinal``) the mean is of r̂, the score. It has no history,
+    nobody can be folded in and no training go on: its rows stand for no single J.
 
     Raises:
         ConfigError: no fit, one that diverged, one of draws, whose own mean is better, or fits of another model, loss,
             precision or design than the first.
         DataError: fits to other users or items than the first.
     """
-    if not results:
-        raise ConfigError("no fit came; give one or more")
+    if isinstance(results, FitResult) or not results:
+        raise ConfigError("no list of fits came; give one or more, as ensemble([one, other])")
     first = results[0]
     for at, result in enumerate(results):
+        if not isinstance(result, FitResult):
+            raise ConfigError(f"fit {at} is {result!r}; give what fit returned")
         if result.status == "diverged":
             raise ConfigError(f"fit {at} diverged, and would spoil the mean; leave it out, or fit it with a lower lr")
         if result.config.solver in SAMPLERS:
@@ -52,7 +55,13 @@ def ensemble(results: Sequence[FitResult]) -> FitResult:
     mean = Draws(points, (1.0,) * len(points)).mean()  # Eq. 70
     config = replace(first.config, n_factors=mean.P.shape[1])
     about = replace(
-        first, config=config, history=(), message=f"the mean of {len(points)} fits", state=State(mean), params=mean
+        first,
+        config=config,
+        history=(),
+        message=f"the mean of {len(points)} fits",
+        state=State(mean),
+        params=mean,
+        details={**first.details, MEMBERS: len(points)},
     )
     if first.design is None:
         return about

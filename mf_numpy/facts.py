@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mf_numpy.errors import DataError, nearest
+from mf_numpy.files import not_there
 from mf_numpy.item_info import TABLES, read_item_info
 from mf_numpy.sources import Source
 
@@ -65,8 +66,10 @@ def read_lines(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """Read a CSV, TSV or Parquet table that has some columns, each by the option that names another.
 
     Raises:
-        DataError: no table, or one without such a column.
+        DataError: no file, no table, or one without such a column.
     """
+    if not path.is_file():
+        raise DataError(not_there(path))
     if path.suffix == ".parquet":
         rows = pd.read_parquet(path, columns=None)
     else:

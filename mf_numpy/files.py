@@ -133,7 +133,7 @@ def read_header(source: Path, kind: Kind) -> tuple[dict[str, str], dict[str, Pla
                 raise FileFormatError(_truncated(source, size, 8 + length))
             header = json.loads(start[8:] + file.read(length - 1))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(_not_there(source)) from error
+        raise FileNotFoundError(not_there(source)) from error
     except ValueError as error:
         if isinstance(error, FileFormatError):
             raise
@@ -186,7 +186,7 @@ def _truncated(source: Path, size: int, needed: int) -> str:
     return f"{str(source)!r} is truncated: {size:,} of at least {needed:,} bytes are there; copy or save it again"
 
 
-def _not_there(source: Path) -> str:
+def not_there(source: Path) -> str:
     folder = source.parent
     if not folder.is_dir():
         return f"{str(source)!r} does not exist, nor does its folder; check the path"

@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mf_numpy import losses
-from mf_numpy.config import DRAWN, SAMPLERS, Config
+from mf_numpy.config import DRAWN, Config
 from mf_numpy.curvature import extended
 from mf_numpy.errors import ConfigError, DataError, choose
 from mf_numpy.grades import Cuts
@@ -132,16 +132,16 @@ def fold_in(
             are like (Eq. 60). ``per_rating`` prices a first rating at λ, which is little; their rows know better.
 
     Raises:
-        ConfigError: another prior, or a model of draws, which has no single table of rows to hold.
+        ConfigError: another prior, or a model of draws or of several fits, which has no single table of rows to hold.
         DataError: an unknown id, a rating that is not finite or that the loss is not made for, a model of a loss whose
             lists are drawn, or features where there is no design, or none where there is one; rows that are no prior,
             see `mf_numpy.prior.prior_of`.
     """
     choose("prior", prior, get_args(PriorName))
-    if result.config.solver in SAMPLERS:
+    if result.is_mean:
         raise ConfigError(
-            "the model is a mean over draws, whose rows stand for no single J; fit again with the newcomer's ratings, "
-            "or with solver='als'"
+            "the model is a mean over draws or over fits, whose rows stand for no single J; fit again with the "
+            "newcomer's ratings, or with solver='als'"
         )
     if result.config.loss in DRAWN:
         raise DataError(

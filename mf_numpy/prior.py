@@ -59,12 +59,16 @@ def prior_of(result: FitResult, which: Which) -> Prior:
     """
     if result.config.loss != "squared":
         raise DataError(
-            f"rows of training are a prior with the squared loss alone, but loss is {result.config.loss!r}; "
-            "use prior='penalty'"
+            f"rows of training are a prior with the squared loss alone, but loss is {result.config.loss!r}; use "
+            "prior='penalty' to fold in, and for questions a model of the squared loss"
         )
+    if result.is_mean and not result.history:
+        raise DataError("the model is the mean of several fits, whose rows are no prior; take one of the fits")
     rmse = result.history[-1].train_rmse if result.history else np.nan
     if not np.isfinite(rmse):
-        raise DataError("the model has no training error to weigh ratings by; train it, or use prior='penalty'")
+        raise DataError(
+            "the model has no training error to weigh ratings by; train it, or fold in with prior='penalty'"
+        )
     rows = own_rows(result, which)
     share = counts_of(result.catalogue, which) / len(result.catalogue.seen.indices)
     values, vectors = np.linalg.eigh((rows.T * share) @ rows)

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from mf_numpy import asking, fold_in, graded, grades, losses, ranking, recommend, similar, uncertainty
 from mf_numpy import design as by_hand
-from mf_numpy.config import RANKING, Config
+from mf_numpy.config import RANKING, SAMPLERS, Config
 from mf_numpy.design import Design
 from mf_numpy.engine import State
 from mf_numpy.errors import ConfigError, DataError
@@ -94,6 +94,10 @@ class Predictions:
     n_unknown_items: int
 
 
+MEMBERS = "members"
+"""In the `FitResult.details` of an ensemble, how many fits it is of."""
+
+
 @dataclass(frozen=True, eq=False)
 class FitResult:
     """A fitted model.
@@ -125,6 +129,11 @@ class FitResult:
     details: Mapping[str, Any] = field(default_factory=dict)
     of_features: Params | None = None
     design: Design | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over draws or over fits, whose rows minimise no J: nobody can be folded in."""
+        return self.config.solver in SAMPLERS or MEMBERS in self.details
 
     @property
     def draws(self) -> Draws | None:
@@ -288,7 +297,9 @@ class FitResult:
             DataError: a model of a loss that ranks, whose predictions are no ratings.
         """
         if self.config.loss in RANKING:
-            raise DataError(f"loss {self.config.loss!r} ranks and predicts no ratings; use score_ranking")
+            raise DataError(
+                f"loss {self.config.loss!r} ranks and predicts no ratings; use score_ranking, or the command rank"
+            )
         return score_predictions(self._expected(holdout.users, holdout.items), holdout.values, holdout.known)
 
     @property

@@ -25,7 +25,7 @@ from mf_numpy.metrics import score
 from mf_numpy.model import Params
 from mf_numpy.posterior import RunningMean
 from mf_numpy.ratings import Ratings
-from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.result import MEMBERS, Catalogue, EpochRecord, FitResult, Status
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import Holdout
 
@@ -171,6 +171,8 @@ def run(
         design = None if described is None else described.design
         here = replace(here, draws=_surely(partial(draws_file.finish, here.draws, design)))
     params = here.draws.mean() if here.draws else here.params
+    if config.solver in SAMPLERS and status != "diverged":
+        message += _without_draws(here, config)
     if best is not None and config.patience and status != "diverged":
         params = best.params
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
@@ -184,6 +186,16 @@ def run(
         return result
     rows = here.draws.rows(params, described.design) if here.draws else described.rows(params)
     return replace(result, params=rows, of_features=params, design=described.design)
+
+
+def _without_draws(here: State, config: Config) -> str:
+    """What a chain that ended before its draws began is worth, for a message; nothing where it has some."""
+    chain, at = posterior.place(here.epoch, config)
+    if here.epoch == 0 or at > config.burn_in:
+        return ""
+    if not chain:
+        return f"; burn_in ({config.burn_in}) was not over, so that no draw was kept and this is the chain's last point"
+    return f"; the last chain ended within its burn_in ({config.burn_in}) and added no draw"
 
 
 def _surely(make: Callable[[], R]) -> R:
@@ -301,6 +313,8 @@ def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitRes
         raise ConfigError("patience is set, but there are no validation pairs to watch; pass valid=, or drop patience")
     if resume is None:
         return
+    if MEMBERS in resume.details:
+        raise ConfigError("cannot resume: the model is the mean of several fits; go on with each of these")
     for name in ("model", "n_factors", "dtype", "solver", "step_rule", "loss"):
         old, new = getattr(resume.config, name), getattr(config, name)
         # Two losses whose predictions are ratings go on from each other.

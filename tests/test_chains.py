@@ -143,6 +143,13 @@ def test_a_chain_that_ends_before_its_draws_begin() -> None:
         Config(solver="gibbs", chain_length=0)
 
 
+def test_epochs_that_add_no_draw_are_told(split: Split) -> None:
+    said = [mf_numpy.fit(split.train, _config(n_epochs=n)).message for n in (2, 5, 7, 8)]
+    assert "so that no draw was kept and this is the chain's last point" in said[0]
+    assert "the last chain ended within its burn_in (2) and added no draw" in said[2]
+    assert said[1] == "ran all 5 epochs" and said[3] == "ran all 8 epochs"
+
+
 def test_a_table_of_two_ratings() -> None:
     train = Ratings.of_indices([0, 1], [0, 1], [3.0, 4.0])
     assert mf_numpy.fit(train, _config(n_epochs=20)).status == "max_epochs"

@@ -67,11 +67,24 @@ def test_scores_of_grades_are_averaged(split: Split) -> None:
     np.testing.assert_allclose(whole.params.cuts.points, np.mean(cuts, axis=0))
 
 
+def test_nobody_is_folded_in_and_no_training_goes_on(split: Split) -> None:
+    whole = ensemble(_fits(split))
+    assert whole.is_mean and not _fits(split, 1)[0].is_mean
+    with pytest.raises(ConfigError, match="a mean over draws or over fits, whose rows stand for no single J"):
+        whole.fold_in_user({0: 3.0})
+    with pytest.raises(ConfigError, match="cannot resume: the model is the mean of several fits"):
+        fit(split.train, replace(whole.config, n_epochs=9), resume=whole)
+    with pytest.raises(DataError, match="the mean of several fits, whose rows are no prior"):
+        whole.suggest_items_to_rate(3)
+
+
 def test_what_is_no_ensemble(split: Split) -> None:
     one, other = _fits(split, 2)
     few = Ratings.of_indices([0, 1], [0, 1], [3.0, 4.0])
-    for members, kind, problem in (
-        ([], ConfigError, "no fit came"),
+    wrong: tuple[tuple[Any, type[Exception], str], ...] = (
+        ([], ConfigError, "no list of fits came"),
+        (one, ConfigError, "no list of fits came"),
+        ([one, 3], ConfigError, "fit 1 is 3; give what fit returned"),
         ([one, replace(other, status="diverged")], ConfigError, "fit 1 diverged"),
         (_fits(split, 1, solver="gibbs"), ConfigError, "for several chains set chain_length"),
         ([one, *_fits(split, 1, model="plain")], ConfigError, "model of fit 1 is 'plain', and of fit 0 'biased'"),
@@ -82,7 +95,8 @@ def test_what_is_no_ensemble(split: Split) -> None:
             ConfigError,
             "fit 1 has another design",
         ),
-    ):
+    )
+    for members, kind, problem in wrong:
         with pytest.raises(kind, match=problem):
             ensemble(members)
 

@@ -66,7 +66,8 @@ def test_program_in_a_pipe_has_no_escape_codes(data: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-def test_ctrl_c_saves_what_was_learned(data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_request_to_end_save_what_was_learned(number: signal.Signals, data: str, tmp_path: Path) -> None:
     def obey_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -76,7 +77,7 @@ def test_ctrl_c_saves_what_was_learned(data: str, tmp_path: Path) -> None:
         for line in process.stdout:
             if line.startswith("epoch"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.startswith("stopped: interrupted; the parameters after epoch")
