@@ -216,13 +216,15 @@ def _place(name: str, download: bool) -> Path:
         if place.exists():
             return place
     known = REGISTRY[name]
-    folder = find_data_dir() or cache_dir()
+    named = find_data_dir()
+    folder = named or cache_dir()
+    elsewhere = "" if named else f"; or set MF_DATA to the folder that has {name!r} in it"
     if known.url is None:
-        raise DataError(f"the data set {name!r} is not here: {known.by_hand} {folder / name}")
+        raise DataError(f"the data set {name!r} is not here: {known.by_hand} {folder / name}{elsewhere}")
     if not download:
         raise DataError(
             f"the data set {name!r} is not here; pass download=True to fetch {known.url}, "
-            f"or put that file at {folder / name}.zip"
+            f"or put that file at {folder / name}.zip{elsewhere}"
         )
     return _fetch(name, known)
 
