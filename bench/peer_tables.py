@@ -17,6 +17,7 @@ DATA = {"ml-100k": "MovieLens 100K", "ml-1m": "MovieLens 1M", "planted-anime": "
 CONTESTS = {
     "gradient": ("full-batch iteration", "全批量迭代"),
     "sgd": ("single steps", "逐条评分更新"),
+    "features": ("iteration with features", "带特征的迭代"),
     "als": ("ALS, exact", "ALS，精确求解"),
     "als-cg": ("ALS, 3 CG steps", "ALS，3 步共轭梯度"),
 }

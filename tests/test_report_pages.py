@@ -21,7 +21,9 @@ from bench.pages import book, plots, race, speed, words
 
 Json = dict[str, Any]
 
-FILES = sorted((Path(book.__file__).parent.parent / "results").rglob("*.json"))
+EVERY = sorted((Path(book.__file__).parent.parent / "results").rglob("*.json"))
+FILES = [path for path in EVERY if not path.name.startswith("features-")]
+"""All that are whole: the others are a single contest of `bench.speed`."""
 SCHEMAS = [(path, json.loads(path.read_text(encoding="utf-8"))["schema"]) for path in FILES]
 
 
@@ -156,6 +158,14 @@ def test_two_results_of_one_kind_share_the_method_and_no_id(tmp_path: Path) -> N
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids))
     assert text.count("an all-reduce as a ring") == 1 and text.count("<h3>What several processes send</h3>") == 1
+
+
+def test_a_comparison_with_ids_alone_says_what_features_cost() -> None:
+    for path in set(EVERY) - set(FILES):
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+        ratios = [one["ratio"] for one in outcome["ratios"]]
+        assert f"takes {words.span(ratios, '.2f')} times as long as one with ids alone" in speed.part(outcome).verdict
+        assert book.render([(path.name, outcome)]).count("iteration with features") >= len(outcome["rows"]) / 4
 
 
 def test_numbers_are_those_of_the_file() -> None:

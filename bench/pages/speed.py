@@ -53,6 +53,9 @@ def _verdict(result: Json) -> str:
         if mine and others:
             pairs.append([min(side, key=lambda timing: float(timing["median_ms"])) for side in (mine, others)])
     if not pairs:
+        ratios = [one["ratio"] for one in result["ratios"] if one["contest"] == "features" and one["ratio"] is not None]
+        if ratios:
+            return f"an iteration with features takes {words.span(ratios, '.2f')} times as long as one with ids alone."
         return "nothing was measured beside another system."
     # Middle halves that overlap: no claim.
     ahead = sum(mine["q3_ms"] < other["q1_ms"] for mine, other in pairs)
