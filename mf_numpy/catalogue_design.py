@@ -48,8 +48,8 @@ DESIGN = (
     Fault(
         name="bias-of-a-feature-whole",
         function="mf_numpy.kernels.design:product_kernel",
-        right="total_b += data[k] * bias[at]",
-        wrong="total_b += bias[at]",
+        right="other_b += data[k + np.uint64(1)] * bias[beside]",
+        wrong="other_b += bias[beside]",
         origin="Factors are weighted by how much of the feature a row has, and its bias is added as it is.",
         caught_by=("features in loops", "features in step"),
     ),

@@ -208,7 +208,7 @@ def test_what_does_not_go_with_a_loss_of_choices(small: Split) -> None:
         ("all_pairs", {"solver": "sgd"}, "solver is 'sgd' with loss 'all_pairs', whose every step takes all pairs"),
         ("all_pairs", {"batch_size": 3}, "batch_size is 3 with loss 'all_pairs'"),
         ("all_pairs", {"solver": "als", "cg_steps": 3}, "cg_steps is 3 with loss 'all_pairs'"),
-        ("all_pairs", {"solver": "cd"}, "whose steps are exact for 'squared' alone"),
+        ("all_pairs", {"solver": "cd"}, "whose steps are for 'squared' alone"),
         ("all_pairs", {"patience": 3}, "patience is 3 with loss 'all_pairs', which has no RMSE"),
         ("all_pairs", {"n_negatives": 3}, "n_negatives is 3 with loss 'all_pairs'"),
         ("bpr", {"solver": "lbfgs"}, "solver is 'lbfgs' with loss 'bpr', which draws anew"),
