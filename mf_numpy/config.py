@@ -196,15 +196,10 @@ class Config:
         _whole("leapfrog_steps", self.leapfrog_steps, 1)
         _whole("burn_in", self.burn_in, 0)
         _whole("thin", self.thin, 1)
-        if self.chain_length is not None:
-            _whole("chain_length", self.chain_length, 1)
         _whole("n_negatives", self.n_negatives, 1)
-        if self.batch_size is not None:
-            _whole("batch_size", self.batch_size, 1)
-        if self.cg_steps is not None:
-            _whole("cg_steps", self.cg_steps, 1)
-        if self.patience is not None:
-            _whole("patience", self.patience, 1)
+        for name in ("chain_length", "batch_size", "cg_steps", "patience"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), 1)
         _number("lr", self.lr, above=0.0)
         _number("loss_scale", self.loss_scale, above=0.0)
         _number("negative_power", self.negative_power, least=0.0)
@@ -300,10 +295,10 @@ class Config:
             if given != default and solver not in owners:
                 ways = " or ".join(map(repr, owners))
                 raise ConfigError(f"{name} is {given} with solver {solver!r}; leave it out, or take {ways}")
-        if self.chain_length is not None and self.chain_length <= self.burn_in:
+        if self.chain_length is not None and self.chain_length < self.burn_in + self.thin:
             raise ConfigError(
-                f"chain_length is {self.chain_length} with burn_in {self.burn_in}, which leaves no draw of a chain; "
-                "raise the one, or lower the other"
+                f"chain_length is {self.chain_length} with burn_in {self.burn_in} and thin {self.thin}, which leaves "
+                f"no draw of a chain; take {self.burn_in + self.thin} or more, or lower the others"
             )
 
     def _check_loss(self) -> None:

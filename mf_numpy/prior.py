@@ -62,7 +62,7 @@ def prior_of(result: FitResult, which: Which) -> Prior:
             f"rows of training are a prior with the squared loss alone, but loss is {result.config.loss!r}; use "
             "prior='penalty' to fold in, and for questions a model of the squared loss"
         )
-    if result.is_mean and not result.history:
+    if result.is_ensemble:
         raise DataError("the model is the mean of several fits, whose rows are no prior; take one of the fits")
     rmse = result.history[-1].train_rmse if result.history else np.nan
     if not np.isfinite(rmse):

@@ -131,9 +131,14 @@ class FitResult:
     design: Design | None = None
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether `mf_numpy.ensemble` made it."""
+        return MEMBERS in self.details
+
+    @property
     def is_mean(self) -> bool:
         """Whether it is a mean over draws or over fits, whose rows minimise no J: nobody can be folded in."""
-        return self.config.solver in SAMPLERS or MEMBERS in self.details
+        return self.config.solver in SAMPLERS or self.is_ensemble
 
     @property
     def draws(self) -> Draws | None:

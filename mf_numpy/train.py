@@ -25,7 +25,7 @@ from mf_numpy.metrics import score
 from mf_numpy.model import Params
 from mf_numpy.posterior import RunningMean
 from mf_numpy.ratings import Ratings
-from mf_numpy.result import MEMBERS, Catalogue, EpochRecord, FitResult, Status
+from mf_numpy.result import Catalogue, EpochRecord, FitResult, Status
 from mf_numpy.solvers import engine_for
 from mf_numpy.split import Holdout
 
@@ -189,13 +189,15 @@ def run(
 
 
 def _without_draws(here: State, config: Config) -> str:
-    """What a chain that ended before its draws began is worth, for a message; nothing where it has some."""
-    chain, at = posterior.place(here.epoch, config)
-    if here.epoch == 0 or at > config.burn_in:
+    """What a chain that ended before its first draw is worth, for a message; nothing where it has one."""
+    (chain, at), first = posterior.place(here.epoch, config), config.burn_in + config.thin
+    if here.epoch == 0 or at >= first:
         return ""
     if not chain:
-        return f"; burn_in ({config.burn_in}) was not over, so that no draw was kept and this is the chain's last point"
-    return f"; the last chain ended within its burn_in ({config.burn_in}) and added no draw"
+        return (
+            f"; the first draw would be kept in epoch {first}: this is the chain's last point, and no mean over draws"
+        )
+    return f"; the last chain ended before its first draw, which would be kept in its epoch {first}, and added none"
 
 
 def _surely(make: Callable[[], R]) -> R:
@@ -313,7 +315,7 @@ def _check(train: Ratings, config: Config, valid: Holdout | None, resume: FitRes
         raise ConfigError("patience is set, but there are no validation pairs to watch; pass valid=, or drop patience")
     if resume is None:
         return
-    if MEMBERS in resume.details:
+    if resume.is_ensemble:
         raise ConfigError("cannot resume: the model is the mean of several fits; go on with each of these")
     for name in ("model", "n_factors", "dtype", "solver", "step_rule", "loss"):
         old, new = getattr(resume.config, name), getattr(config, name)

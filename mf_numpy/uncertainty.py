@@ -169,7 +169,7 @@ def chains_of(draws: Draws, config: Config) -> list[Draws]:
     size = n_kept(config.chain_length, config)
     return [
         Draws(draws.points[at : at + size], draws.precisions[at : at + size])
-        for at in range(0, len(draws) - size + 1, max(size, 1))
+        for at in range(0, len(draws) - size + 1, size)
     ]
 
 

@@ -135,8 +135,12 @@ def test_chains_are_told_apart(split: Split) -> None:
 
 
 def test_a_chain_that_ends_before_its_draws_begin() -> None:
-    with pytest.raises(ConfigError, match="chain_length is 20 with burn_in 20, which leaves no draw of a chain"):
+    with pytest.raises(
+        ConfigError, match="chain_length is 20 with burn_in 20 and thin 1, which leaves no draw of a chain"
+    ):
         Config(solver="gibbs", chain_length=20)
+    with pytest.raises(ConfigError, match="thin 20, which leaves no draw of a chain; take 40 or more"):
+        Config(solver="gibbs", chain_length=39, thin=20)
     with pytest.raises(ConfigError, match="chain_length is 30 with solver 'als'; leave it out, or take 'gibbs'"):
         Config(solver="als", chain_length=30)
     with pytest.raises(ConfigError, match="chain_length is 0, but must be a whole number, 1 or larger"):
@@ -145,8 +149,10 @@ def test_a_chain_that_ends_before_its_draws_begin() -> None:
 
 def test_epochs_that_add_no_draw_are_told(split: Split) -> None:
     said = [mf_numpy.fit(split.train, _config(n_epochs=n)).message for n in (2, 5, 7, 8)]
-    assert "so that no draw was kept and this is the chain's last point" in said[0]
-    assert "the last chain ended within its burn_in (2) and added no draw" in said[2]
+    assert "the first draw would be kept in epoch 3: this is the chain's last point" in said[0]
+    assert "the last chain ended before its first draw, which would be kept in its epoch 3, and added none" in said[2]
+    thinned = mf_numpy.fit(split.train, _config(n_epochs=5, chain_length=None, thin=4))
+    assert "the first draw would be kept in epoch 6" in thinned.message and not thinned.draws
     assert said[1] == "ran all 5 epochs" and said[3] == "ran all 8 epochs"
 
 
