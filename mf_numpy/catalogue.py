@@ -4,8 +4,8 @@ In the order of the derivation: gradient (`mf_numpy.catalogue_gradient`), update
 minimiser, gauge and start, batches and epochs, ratings and ids; then Adam and AdaGrad (`mf_numpy.catalogue_rules`),
 single ratings (`mf_numpy.catalogue_sgd`), the solvers that go where a gradient is zero
 (`mf_numpy.catalogue_solvers`), features (`mf_numpy.catalogue_design`), questions (`mf_numpy.catalogue_asking`),
-draws (`mf_numpy.catalogue_gibbs`, `mf_numpy.catalogue_hmc`, `mf_numpy.catalogue_probit`) and other losses
-(`mf_numpy.catalogue_losses`).
+draws (`mf_numpy.catalogue_gibbs`, `mf_numpy.catalogue_several`, `mf_numpy.catalogue_hmc`, `mf_numpy.catalogue_probit`)
+and other losses (`mf_numpy.catalogue_losses`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mf_numpy.catalogue_losses import LOSSES
 from mf_numpy.catalogue_ordinal import ORDINAL
 from mf_numpy.catalogue_probit import PROBIT
 from mf_numpy.catalogue_rules import RULES
+from mf_numpy.catalogue_several import SEVERAL
 from mf_numpy.catalogue_sgd import SGD
 from mf_numpy.catalogue_solvers import SOLVERS
 from mf_numpy.faults import Fault
@@ -302,6 +303,7 @@ _ALL = (
     *DESIGN,
     *ASKING,
     *GIBBS,
+    *SEVERAL,
     *HMC,
     *LOSSES,
     *ORDINAL,

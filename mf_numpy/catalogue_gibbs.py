@@ -159,7 +159,7 @@ GIBBS = (
         wrong="P = np.mean([point.P for point in self.points], axis=0)\n"
         "Q = np.mean([point.Q for point in self.points], axis=0)",
         origin="Factors are averaged, and then multiplied: turned against each other, the draws' factors cancel.",
-        caught_by=("mean of predictions", "score of a chain"),
+        caught_by=("mean of predictions", "score of a chain", "fits side by side"),
     ),
     Fault(
         name="interval-without-noise",
