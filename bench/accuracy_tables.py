@@ -25,6 +25,7 @@ DATA = {
 }
 IDEAS: Mapping[str, tuple[str, str, str]] = {
     "mf_numpy sgd": ("single steps", "逐条更新", ""),
+    "mf_numpy sgd, averaged": ("… averaged over epochs", "……各轮取平均", "mf_numpy sgd"),
     "mf_numpy sgd, ten fits": ("… ten times, averaged", "……拟合十次取平均", "mf_numpy sgd"),
     "mf_numpy sgd, ordinal": ("… of grades, ordinal", "……把评分当作等级（ordinal）", "mf_numpy sgd"),
     "mf_numpy SVD++": ("… with rated items, SVD++", "……加上评过的物品（SVD++）", "mf_numpy sgd"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import numpy as np
 
 from bench import designs, machine, worker
 from bench.energy import Meter
-from mf_numpy import Config, Holdout, Ratings, losses
+from mf_numpy import Config, Holdout, Ratings, averaging, losses
 from mf_numpy.config import SAMPLERS
 from mf_numpy.design import Design
 from mf_numpy.designed import design_engine
@@ -122,10 +123,10 @@ def fitted(
     chain = RunningMean(users, items, config, rows=rows) if config.solver in SAMPLERS else None
     points: list[Json] = []
     predictions: dict[int, Array] = {}
-    spent = 0.0
+    spent, average = 0.0, None
 
     def keep(epoch: int) -> None:
-        params = recorder.points[epoch].params
+        params = replace(recorder.points[epoch], average=average).averaged
         if chain is None:
             of_rows = params if rows is None else rows(params)
             scores = np.asarray(engine.predict(of_rows, users, items), np.float64)
@@ -137,8 +138,11 @@ def fitted(
         predictions[epoch] = predicted
 
     def each(record: EpochRecord) -> bool:
-        nonlocal spent
-        spent += record.seconds
+        nonlocal spent, average
+        began = time.perf_counter()
+        average = averaging.after(average, recorder.points[record.epoch].params, record.epoch, config)
+        # A mean over epochs is a part of training.
+        spent += record.seconds + time.perf_counter() - began
         if chain is not None:
             chain.see(recorder.points[record.epoch].params, record.epoch, engine.predict)
         if record.epoch in epochs:

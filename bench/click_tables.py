@@ -19,11 +19,12 @@ DATA = {
     "planted-clicks": ("planted", "植入数据"),
 }
 NAMES = {
-    "popularity": "热门程度",
     "mf_numpy all pairs": "mf_numpy 全部配对",
     "mf_torch all pairs": "mf_torch 全部配对",
 }
 """Of systems whose names are words."""
+_FLOOR = "popularity"
+"""The system that stands under the table."""
 
 
 def clicks(of: Source) -> tuple[Cells, str]:
@@ -38,10 +39,11 @@ def clicks(of: Source) -> tuple[Cells, str]:
     cells = [head + [DATA[name][of.lang == "zh"] for name in found]]
     cells += [
         [_named(of, system), *(_cell(each.get(system)) for each in rows.values())]
-        for system in dict.fromkeys(system for each in rows.values() for system in each)
+        for system in dict.fromkeys(system for each in rows.values() for system in each if system != _FLOOR)
     ]
     return cells, of.notes(
         *(_beside(of, name, outcome) for name, outcome in found.items()),
+        *(_floor(of, name, rows[name].get(_FLOOR)) for name in rows),
         *(_at_ends(of, name, outcome) for name, outcome in found.items()),
         of.say(
             "A fifth of the clicks is held out, several times; every system is tuned over a grid of its own inside the "
@@ -78,6 +80,15 @@ def _beside(of: Source, name: str, outcome: Json) -> str:
         return ""
     english, chinese = DATA[name]
     return of.say(f"On {english}, NDCG@10: {'; '.join(parts)}.", f"{chinese} 的 NDCG@10：{'；'.join(parts)}。")
+
+
+def _floor(of: Source, name: str, row: Json | None) -> str:
+    """What the number of clicks that an item has reaches by itself."""
+    if row is None:
+        return ""
+    english, chinese = DATA[name]
+    reached = f"{row[protocol.BY]:.4f}, {row['recall@10']:.4f}"
+    return of.say(f"By popularity alone on {english}: {reached}.", f"在 {chinese} 上只按热门程度排序：{reached}。")
 
 
 def _difference(of: Source, other: Json) -> str:

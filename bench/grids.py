@@ -44,7 +44,7 @@ GRIDS: Mapping[str, Mapping[str, Grid]] = {
         "mf_numpy gibbs, ordinal": (grid_of(n_factors=(32, 64), burn_in=(50,)), (200, 300, 400, 500)),
         "mf_numpy gibbs, ordinal, chains": (grid_of(n_factors=(32,), burn_in=(50,), chain_length=(200,)), (400, 600)),
         "mf_numpy gibbs SVD++": (grid_of(n_factors=(16, 24)), (100, 150)),
-        "mf_numpy gibbs SVD++, ordinal": (grid_of(n_factors=(16, 24), burn_in=(40,)), (150, 200, 250, 300)),
+        "mf_numpy gibbs SVD++, ordinal": (grid_of(n_factors=(24, 32), burn_in=(40,)), (150, 200, 250, 300)),
         "LIBMF": (grid_of(n_factors=(64,), lr=(0.03, 0.05), reg=(0.04, 0.05, 0.06)), (10, 20, 30, 40, 60, 80)),
         "Cornac": (grid_of(n_factors=(64,), lr=(0.003, 0.005), reg=(0.03, 0.04, 0.05)), tuple(range(20, 101, 5))),
         "cmfrec ALS": (grid_of(n_factors=(16,), reg=(8.0, 14.0, 20.0)), (10, 20)),

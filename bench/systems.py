@@ -73,6 +73,12 @@ OURS = (
         members=10,
     ),
     System(
+        "mf_numpy sgd, averaged",
+        grid_of(n_factors=(64,), lr=(0.01,), reg=(0.05, 0.07, 0.09), lr_decay=(0.97, 1.0), average_from=(10, 20)),
+        tuple(range(10, 81, 5)),
+        solver="sgd",
+    ),
+    System(
         "mf_numpy sgd, ordinal",
         grid_of(n_factors=(64,), lr=(0.035, 0.045), reg=(0.015, 0.018, 0.021)),
         tuple(range(4, 161, 2)),

@@ -1,4 +1,4 @@
-"""Wrong lines of means over several chains (Eq. 70), for `mf_numpy.catalogue`."""
+"""Wrong lines of means over several chains (Eq. 70) and over epochs (Eq. 84), for `mf_numpy.catalogue`."""
 
 from __future__ import annotations
 
@@ -28,5 +28,21 @@ SEVERAL: tuple[Fault, ...] = (
         wrong="state = engine.start(replace(anew, epoch=here.epoch), whole, config)",
         origin="A new chain begins with a new state, and the draws before it lay in the old one.",
         caught_by=("chains walked one by one", "mean over chains"),
+    ),
+    Fault(
+        name="mean-of-all-epochs",
+        function="mf_numpy.averaging:after",
+        right="if config.average_from is None or epoch < config.average_from:",
+        wrong="if config.average_from is None:",
+        origin="The way from the start to the minimum is averaged, too.",
+        caught_by=("averaged iterates", "error of averaged iterates"),
+    ),
+    Fault(
+        name="mean-with-the-count-before",
+        function="mf_numpy.averaging:Average.with_point",
+        right="means, count = self.tensors, self.count + 1",
+        wrong="means, count = self.tensors, self.count",
+        origin="Eq. 84 divides by how many epochs the mean is of with the new one: one less forgets all but the last.",
+        caught_by=("averaged iterates", "error of averaged iterates", "spread of averaged iterates"),
     ),
 )

@@ -236,17 +236,22 @@ def build_app(
         user_column: Annotated[str, Parameter(name="--user", help="Column of user ids in the pairs.")] = "user",
         item_column: Annotated[str, Parameter(name="--item", help="Column of item ids in the pairs.")] = "item",
         clip: _Clip = False,
+        level: Annotated[
+            float | None,
+            Parameter(help="Also say where a rating lies with this probability, such as 0.9; of a model of draws."),
+        ] = None,
         at: At = None,
     ) -> None:
         """Predict one rating, or those of a file of pairs."""
         from mf_numpy import cli_model
 
         if pairs is not None and user is None:
-            cli_model.predict_pairs(model, pairs, output, user=user_column, item=item_column, clip=clip, at=at)
+            columns = {"user": user_column, "item": item_column}
+            cli_model.predict_pairs(model, pairs, output, **columns, clip=clip, level=level, at=at)
         elif pairs is None and user is not None and item is not None:
             if output is not None:
                 raise ConfigError("output is given for a single prediction, which is printed; drop it, or give --pairs")
-            cli_model.predict(model, user, item, clip=clip, at=at)
+            cli_model.predict(model, user, item, clip=clip, level=level, at=at)
         else:
             raise ConfigError("give a USER and an ITEM, or --pairs FILE")
 

@@ -123,35 +123,54 @@ def raw_id(ids: IdMap, text: str, what: str) -> Any:
     return value
 
 
-def predict(model: str, user: str, item: str, *, clip: bool, at: str | None = None) -> None:
-    """Print one predicted rating."""
+def predict(model: str, user: str, item: str, *, clip: bool, level: float | None, at: str | None = None) -> None:
+    """Print one predicted rating, and where it lies with probability `level` when asked."""
     result = as_of(store.load(model), at)
     _check_clip(result, clip)
     ids = result.catalogue
     pair = [raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")]
     made = result.predict(*pair, clip=clip)
+    ends = None if level is None else result.interval(*pair, level)
     _warn_unknown(made.n_unknown_users and f"user {user}", made.n_unknown_items and f"item {item}")
     out = console()
     out.print(decimals(made.values[0]))
+    if ends is not None and level is not None:
+        out.print(f"{100 * level:g} % interval: {decimals(ends.low[0])} to {decimals(ends.high[0])}")
     if result.params.cuts is not None:
         chances = result.probabilities(*pair).iloc[0]
         table(out, ["grade", "probability"], [(f"{grade:g}", decimals(p)) for grade, p in chances.items()])
 
 
 def predict_pairs(
-    model: str, pairs: str, output: str | None, *, user: str, item: str, clip: bool, at: str | None = None
+    model: str,
+    pairs: str,
+    output: str | None,
+    *,
+    user: str,
+    item: str,
+    clip: bool,
+    level: float | None,
+    at: str | None = None,
 ) -> None:
-    """Predict every pair of a CSV, TSV or Parquet file; write a CSV with the column ``predicted`` added."""
+    """Predict every pair of a CSV, TSV or Parquet file; write a CSV with the column ``predicted`` added.
+
+    With `level` the ends of intervals are added as ``low`` and ``high``, empty where a user or an item is unknown.
+    """
     result = as_of(store.load(model), at)
     _check_clip(result, clip)
     if output is not None:
         check_writable(output)
     rows = read_lines(Path(pairs), {user: "--user", item: "--item"})
     ids = result.catalogue
-    made = result.predict(
-        _column(rows[user], ids.user_ids, user), _column(rows[item], ids.item_ids, item), clip=clip
-    )  # fmt: skip
+    who, what = _column(rows[user], ids.user_ids, user), _column(rows[item], ids.item_ids, item)
+    made = result.predict(who, what, clip=clip)
     rows["predicted"] = made.values
+    if level is not None:
+        known = (ids.user_ids.encode(who) >= 0) & (ids.item_ids.encode(what) >= 0)
+        ends = result.interval(who[known], what[known], level)
+        for name in ("low", "high"):
+            rows[name] = np.nan
+            rows.loc[known, name] = getattr(ends, name)
     _warn_unknown(
         made.n_unknown_users and f"the user of {counted(made.n_unknown_users, 'pair')}",
         made.n_unknown_items and f"the item of {counted(made.n_unknown_items, 'pair')}",

@@ -65,6 +65,7 @@ _STEPS = (
     "burn_in",
     "thin",
     "chain_length",
+    "average_from",
     "batch_size",
     "lr_decay",
     "lr_schedule",
@@ -154,6 +155,11 @@ class Config:
         "of gibbs and hmc: epochs of a chain, after which the next one begins from a start of its own, and all of them "
         "are averaged; by default a single chain takes all epochs",
     )
+    average_from: int | None = _setting(
+        None,
+        "not of gibbs and hmc: from this epoch on, what the fit returns is the mean of the parameters after each; by "
+        "default those after the last",
+    )
     batch_size: int | None = _setting(None, "ratings per update; all of them when not given")
     init: Init = _setting("normal", "distribution of the starting factors")
     init_scale: float | None = _setting(
@@ -197,7 +203,7 @@ class Config:
         _whole("burn_in", self.burn_in, 0)
         _whole("thin", self.thin, 1)
         _whole("n_negatives", self.n_negatives, 1)
-        for name in ("chain_length", "batch_size", "cg_steps", "patience"):
+        for name in ("chain_length", "average_from", "batch_size", "cg_steps", "patience"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 1)
         _number("lr", self.lr, above=0.0)
@@ -291,6 +297,7 @@ class Config:
             ("burn_in", self.burn_in, 20, SAMPLERS),
             ("thin", self.thin, 1, SAMPLERS),
             ("chain_length", self.chain_length, None, SAMPLERS),
+            ("average_from", self.average_from, None, [one for one in SOLVER_DEFAULTS if one not in SAMPLERS]),
         ):
             if given != default and solver not in owners:
                 ways = " or ".join(map(repr, owners))

@@ -10,6 +10,7 @@ import numpy as np
 
 from mf_numpy import design as by_hand
 from mf_numpy import gradients, kernels, loops, model, optim
+from mf_numpy.averaging import Average
 from mf_numpy.batch import full_batch, in_parts, mini_batches
 from mf_numpy.config import Config
 from mf_numpy.design import Design
@@ -37,6 +38,7 @@ class State:
         evaluation: what the last step saw before it moved: objective, squared error and gradient.
         room: the backend's scratch arrays.
         draws: what is kept of a chain of draws (Eq. 70), or None where there is none.
+        average: the mean over epochs so far (Eq. 84), or None where none is taken.
     """
 
     params: Params
@@ -45,6 +47,12 @@ class State:
     evaluation: Evaluation | None = None
     room: Any = None
     draws: Draws | None = None
+    average: Average | None = None
+
+    @property
+    def averaged(self) -> Params:
+        """The mean over epochs as parameters, or these where none is taken."""
+        return self.params if self.average is None else self.average.params(self.params)
 
     @property
     def velocity(self) -> Tensors | None:
@@ -54,7 +62,7 @@ class State:
     def copy(self) -> State:
         """The same point in arrays of its own, without what the last step saw."""
         memory = None if self.memory is None else self.memory.copy()
-        return State(self.params.copy(), memory, self.epoch, draws=self.draws)
+        return State(self.params.copy(), memory, self.epoch, draws=self.draws, average=self.average)
 
 
 class Engine(Protocol[S]):

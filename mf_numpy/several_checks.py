@@ -1,6 +1,7 @@
-"""Named checks of means over several chains and over several fits (Eq. 70).
+"""Named checks of means over several chains and over several fits (Eq. 70), and over epochs (Eq. 84).
 
-They judge `mf_numpy.posterior`, the training loop and `mf_numpy.ensemble`, by chains that are walked here.
+They judge `mf_numpy.posterior`, `mf_numpy.averaging`, the training loop and `mf_numpy.ensemble`, by chains that are
+walked here and fits that end earlier.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mf_numpy import model
+from mf_numpy import averaging, model
 from mf_numpy.check import Check
 from mf_numpy.config import Config
 from mf_numpy.engine import State
@@ -27,6 +28,10 @@ from mf_numpy.train import fit
 
 LENGTH, BURN_IN, EPOCHS = 4, 2, 11
 """Of each chain, of its burn-in, and of all: two chains and most of a third."""
+FROM = 5
+"""The first epoch of a mean over epochs."""
+STEPS, COPIES = 200, 2000
+"""Of a walk about a minimum, and how many walks tell its spread."""
 
 
 def chains_walked_one_by_one(ways: Ways) -> list[Check]:
@@ -80,6 +85,62 @@ def fits_side_by_side(ways: Ways) -> list[Check]:
         excess = whole.score(held).rmse ** 2 / average - 1
         worst.note("ensemble", "squared error beyond the average", max(excess, 0.0), kind)
     return worst.checks()
+
+
+def averaged_iterates(ways: Ways) -> list[Check]:
+    """A fit returns the mean of what fits that end at each averaged epoch do (Eq. 84)."""
+    worst = Worst(1e-10)
+    for solver, ratings, config in _descents():
+        whole = fit(ratings, replace(config, average_from=FROM), backend="loops")
+        worst.see_all("loops", whole.params.tensors(), _mean_of_ends(ratings, config).tensors(), solver)
+    return worst.checks()
+
+
+def error_of_averaged_iterates(ways: Ways) -> list[Check]:
+    """The RMSE that a fit reports is that of the mean over epochs, and not of the last one (Eq. 84)."""
+    worst = Worst(1e-10)
+    for solver, ratings, config in _descents():
+        held, mean = _held(ratings), _mean_of_ends(ratings, config)
+        found = fit(ratings, replace(config, average_from=FROM), valid=held, backend="loops")
+        rmse = _rmse(predict(mean, held.users, held.items), held)
+        worst.see("loops", "RMSE", found.history[-1].valid_rmse, rmse, solver)
+    return worst.checks()
+
+
+def spread_of_averaged_iterates(ways: Ways) -> list[Check]:
+    """Steps of a constant η about a minimum keep a spread, and their mean one without η (Eq. 85)."""
+    worst = Worst(5.0)
+    rng, config = np.random.default_rng(8), Config(average_from=1)
+    for eta, h in ((0.5, 0.4), (0.2, 1.0)):
+        x, average = np.zeros((COPIES, 1)), None
+        for epoch in range(1, STEPS + 1):
+            x = x - eta * (h * x + rng.normal(size=x.shape))
+            average = averaging.after(average, Params(x, np.zeros((1, 1))), epoch, config)
+        assert average is not None
+        # What is left of the start after STEPS steps is no part of the limits.
+        left = np.mean((1 - (1 - eta * h) ** np.arange(1, STEPS + 1)) ** 2)
+        for name, found, expected in (
+            ("last", x.var(), eta / (h * (2 - eta * h))),
+            ("mean", STEPS * average.tensors["P"].var(), left / h**2),
+        ):
+            worst.note("steps", name, abs(found / expected - 1) / math.sqrt(2 / COPIES), f"η = {eta}, h = {h}")
+    return worst.checks()
+
+
+def _descents() -> Iterator[tuple[str, Ratings, Config]]:
+    for solver, lr in (("gd", 0.5), ("sgd", 0.01), ("als", 1.0)):
+        ratings, _, config = problem(4, size=60, solver=solver, lr=lr, n_epochs=FROM + 2)
+        yield solver, ratings, config
+
+
+def _mean_of_ends(ratings: Ratings, config: Config) -> Params:
+    """The mean over epochs by fits that end at each."""
+    each = [
+        fit(ratings, replace(config, n_epochs=epoch), backend="loops").params
+        for epoch in range(FROM, config.n_epochs + 1)
+    ]
+    names = each[0].tensors()
+    return each[0].with_tensors({name: np.mean([one.tensors()[name] for one in each], axis=0) for name in names})
 
 
 def _problems() -> Iterator[tuple[str, Ratings, Config]]:

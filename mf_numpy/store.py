@@ -5,7 +5,8 @@ Symbols: m users, n items, K factors, N training ratings. Arrays of the file:
 - ``params.P`` (m, K), ``params.Q`` (n, K) and, in the biased model, ``params.b`` (m,), ``params.c`` (n,);
 - ``velocity.*``, in the same shapes, when there is a velocity, or what stands in its place (`mf_numpy.optim.Memory`);
 - ``second.*``, in the same shapes, Adam's running means of g²;
-- ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``);
+- ``last.*``, in the same shapes, when the last parameters are not the kept ones (``patience``, ``average_from``);
+- ``average.*``, in the same shapes, float64, the mean over epochs; the text ``averaged`` says over how many;
 - of a chain, in place of ``params.*``, which follow from them (Eq. 70), its S draws: ``draws.P`` (m, S, K), ``draws.Q``
   (n, S, K), ``draws.b`` (m, S), ``draws.c`` (n, S) and ``draws.precision`` (S,) float64; where these lie in a file of
   their own (`mf_numpy.draws_file`), the last alone, and the text ``draws`` has where that file is;
@@ -145,6 +146,8 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     if memory is not None:
         tensors |= _prefixed("velocity", memory.velocity)
         tensors |= _prefixed("second", memory.second or {})
+    if state.average is not None:
+        tensors |= _prefixed("average", state.average.tensors)
     tensors |= _pack_names(catalogue)
     if times is not None:
         tensors |= _prefixed("time", {"days": times.days, **_pack_names(times.catalogue)})
@@ -163,6 +166,8 @@ def _pack(result: FitResult) -> tuple[Tensors, dict[str, str]]:
     }
     if memory is not None and memory.steps:
         facts["steps"] = memory.steps
+    if state.average is not None:
+        facts["averaged"] = state.average.count
     if cuts is not None:
         facts["unit"] = cuts.unit
     if times is not None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mf_numpy import draws_file, losses, model, posterior
+from mf_numpy import averaging, draws_file, losses, model, posterior
 from mf_numpy.batch import Batch
 from mf_numpy.config import RANKING, SAMPLERS, STEPS_OF_THEIR_OWN, Config
 from mf_numpy.design import Design
@@ -110,6 +110,7 @@ def run(
         point = replace(point, draws=spooled)
     state = engine.start(point, whole, config)
     running = _running_mean(valid, config, resume, described)
+    average = point.average
     # Most engines have gone on to a copy of their own.
     del point
 
@@ -120,7 +121,7 @@ def run(
         status, message = ended_before
     # `good` is the last point whose objective is known to be finite; `here` is where this epoch began. Copies take
     # room: the one before `good` is gone before there is another.
-    good = here = engine.export(state)
+    good = here = replace(engine.export(state), average=average)
     try:
         while here.epoch < config.n_epochs and not ended_before:
             chain, at = posterior.place(here.epoch + 1, config)
@@ -132,6 +133,7 @@ def run(
             if record.objective * len(train) < float(np.finfo(config.numpy_dtype).max):
                 good = here
             ended = engine.export(state)
+            ended = replace(ended, average=averaging.after(here.average, ended.params, record.epoch, config))
             if running is not None:
                 running.see(ended.params, record.epoch, engine.predict)
             if (
@@ -170,11 +172,11 @@ def run(
     if spooled is not None and here.draws is not None:
         design = None if described is None else described.design
         here = replace(here, draws=_surely(partial(draws_file.finish, here.draws, design)))
-    params = here.draws.mean() if here.draws else here.params
-    if config.solver in SAMPLERS and status != "diverged":
-        message += _without_draws(here, config)
+    params = here.draws.mean() if here.draws else here.averaged
+    if status != "diverged":
+        message += _without_mean(here, config)
     if best is not None and config.patience and status != "diverged":
-        params = best.params
+        params = best.averaged
         message += f"; the best parameters, of epoch {best.epoch}, are kept"
     # The row view of the ratings takes the room of the engine's layout, not room beside it.
     del state, whole
@@ -188,8 +190,12 @@ def run(
     return replace(result, params=rows, of_features=params, design=described.design)
 
 
-def _without_draws(here: State, config: Config) -> str:
-    """What a chain that ended before its first draw is worth, for a message; nothing where it has one."""
+def _without_mean(here: State, config: Config) -> str:
+    """What a fit is worth that ended before the mean which it was to return began, for a message; else nothing."""
+    if config.average_from is not None and here.average is None:
+        return f"; no epoch is averaged, as average_from is {config.average_from}"
+    if config.solver not in SAMPLERS:
+        return ""
     (chain, at), first = posterior.place(here.epoch, config), config.burn_in + config.thin
     if here.epoch == 0 or at >= first:
         return ""
@@ -226,8 +232,8 @@ def _epoch(engine: Engine[S], state: S, whole: Any, epoch: int, config: Config) 
 
 
 def _rows(engine: Engine[S], point: State) -> Params:
-    """The parameters of users and items at a point of the trajectory."""
-    return engine.rows(point.params) if isinstance(engine, Describing) else point.params
+    """The parameters of users and items at a point of the trajectory, the mean over epochs where one is taken."""
+    return engine.rows(point.averaged) if isinstance(engine, Describing) else point.averaged
 
 
 def _running_mean(

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from mf_numpy import feature_words
+from mf_numpy.averaging import Average
 from mf_numpy.config import Config
 from mf_numpy.design import Design, Side
 from mf_numpy.engine import State
@@ -57,11 +58,14 @@ class Unpacker:
         if design is not None:
             of_features = params if draws else Params.of(self.group("features", shapes, config), mu, cuts)
             params = draws.rows(params, design) if draws else params
-        last, memory = of_features or params, None
+        last, memory, average = of_features or params, None, None
         if self.has("last"):
             last = Params.of(self.group("last", shapes, config), mu, cuts)
         if self.has("velocity"):
             memory = self.memory(shapes, config)
+        if self.has("average"):
+            means = {name: self.tensor(f"average.{name}", np.float64, shape) for name, shape in shapes.items()}
+            average = Average(means, int(self.fact("averaged")))
         status: Status = self.fact("status")
         if status not in get_args(Status):
             raise FileFormatError(f"is damaged: status is {status!r}")
@@ -74,7 +78,7 @@ class Unpacker:
             self.fact("backend"),
             self.fact("device"),
             catalogue,
-            State(last, memory, epoch, draws=draws),
+            State(last, memory, epoch, draws=draws, average=average),
             # Files of earlier versions have none.
             json.loads(self.metadata.get("details", "{}")),
             of_features,

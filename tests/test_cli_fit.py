@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mf_numpy import Config, store
@@ -72,6 +73,7 @@ def test_every_setting_is_an_option(mf: Run, data: str) -> None:
             "burn_in",
             "thin",
             "chain_length",
+            "average_from",
         )
         if f.name in others or "negative" in f.name:
             # The other settings here are gd's, and those of a loss that draws nothing.
@@ -92,6 +94,29 @@ def test_a_chain_is_fitted_saved_and_says_how_sure_it_is(mf: Run, data: str) -> 
     assert f"{result.history[-1].valid_rmse:.4f}" in out.splitlines()[-2]
     out = mf("evaluate", "model.safetensors", data)[1]
     assert "% of them lie in their 90 % intervals" in out
+
+
+def test_a_prediction_says_where_the_rating_lies(mf: Run, data: str) -> None:
+    assert mf("fit", data, "--solver", "gibbs", "--n-factors", "2", "--n-epochs", "30")[0] == 0
+    result = store.load("model.safetensors")
+    ends = result.interval([3, 5], [4, 1], 0.8)
+    told = f"80 % interval: {ends.low[0]:.4f} to {ends.high[0]:.4f}"
+    assert mf("predict", "model.safetensors", "3", "4", "--level", "0.8")[1].splitlines()[1:] == [told]
+    Path("pairs.csv").write_text("user,item\n3,4\n99,1\n5,1\n")
+    code, out, err = mf("predict", "model.safetensors", "--pairs", "pairs.csv", "--level", "0.8")
+    assert code == 0 and "the user of 1 pair was not in the training set" in err
+    head, first, unknown, last = [line.split(",") for line in out.splitlines()]
+    assert head == ["user", "item", "predicted", "low", "high"] and unknown[3:] == ["", ""]
+    got = np.array([[float(x) for x in line[3:]] for line in (first, last)])
+    np.testing.assert_allclose(got, np.column_stack([ends.low, ends.high]), rtol=1e-12)
+    for tokens, said in (
+        (("3", "4", "--level", "2"), "level is 2.0, but must lie between 0 and 1"),
+        (("3", "444", "--level", "0.9"), "the item of pair 0 was not in the training set"),
+    ):
+        code, _, err = mf("predict", "model.safetensors", *tokens)
+        assert code == 2 and said in err
+    assert mf("fit", data, "--n-epochs", "2")[0] == 0
+    assert "the model holds no draws" in mf("predict", "model.safetensors", "3", "4", "--level", "0.9")[2]
 
 
 def test_recipe(mf: Run, data: str) -> None:
