@@ -51,6 +51,12 @@ IDEAS: Mapping[str, tuple[str, str, str]] = {
     ),
 }
 """What systems of ours are called in English and in Chinese, and to which other one each adds an idea."""
+ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "mf_numpy gibbs": ("the posterior mean", "后验均值"),
+    "mf_numpy gibbs SVD++": ("with rated items and raters", "加上评过的物品与评分的用户"),
+    "mf_numpy gibbs SVD++, ordinal": ("and of grades, ordinal", "再把评分当作等级"),
+}
+"""Means over draws of data sets without facts about users and items, in English and in Chinese."""
 _OF_NO_LIBRARY = ("PyTorch loop", "the post")
 SHOWN = 9
 """Systems that have a line; the others stand under the table."""
@@ -106,10 +112,11 @@ def ideas(of: Source) -> tuple[Cells, str]:
 
 def posterior(of: Source) -> tuple[Cells, str]:
     """The same of means over draws."""
-    return _step_by_step(of, of.say("means over draws on", "抽样的平均，"), [one for one in IDEAS if "gibbs" in one])
+    what, systems = of.say("means over draws on", "抽样的平均，"), [one for one in IDEAS if "gibbs" in one]
+    return _step_by_step(of, what, systems, _elsewhere(of))
 
 
-def _step_by_step(of: Source, what: str, systems: list[str]) -> tuple[Cells, str]:
+def _step_by_step(of: Source, what: str, systems: list[str], more: str = "") -> tuple[Cells, str]:
     name = next(iter(DATA))
     found = committed.results("ours", [name], accuracy.SCHEMA, accuracy.VERSION)
     if not found:
@@ -137,8 +144,24 @@ def _step_by_step(of: Source, what: str, systems: list[str]) -> tuple[Cells, str
             "每行与其所依据的那一行相比：在相同的用户重抽样上 RMSE 减小多少。",
         ),
         _machines(of, found),
+        more,
         ends,
     )
+
+
+def _elsewhere(of: Source) -> str:
+    """What rated items of both sides and grades are worth on other data sets."""
+    said = []
+    for name, outcome in committed.results("ours", list(DATA)[1:], accuracy.SCHEMA, accuracy.VERSION).items():
+        rows = {row["system"]: row for row in outcome["systems"] if row["rmse"] is not None}
+        parts = [
+            f"{of.say(*ELSEWHERE[system])} {_with_interval(rows[system])}; {digits(rows[system]['seconds'])} s"
+            for system in ELSEWHERE
+            if system in rows
+        ]
+        english, chinese = DATA[name]
+        said.append(of.say(f"On {english}: {', '.join(parts)}.", f"{chinese}：{'，'.join(parts)}。"))
+    return of.say(" ", "").join(said)
 
 
 def _gained(of: Source, pair: Json, row: Json, before: Json) -> str:

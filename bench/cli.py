@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from bench import cli_look, cli_measure, cli_run, result, suite, table
 from bench.cases import BACKENDS
 from bench.cli_measure import OUT, Data, names, say
 from bench.peers import cli as peers
-from mf_numpy.errors import ConfigError
+from mf_numpy.errors import ConfigError, choose
 
 app = cyclopts.App(name="python -m bench", help="Check every backend for equality, then time it.", version_flags=[])
 app.command(peers.app)
@@ -207,6 +208,7 @@ def docs(*, check: Annotated[bool, Parameter(help="write nothing; exit 1 and nam
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
+        _check_command(sys.argv[1:] if arguments is None else arguments)
         code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except cyclopts.CycloptsError:
         return 2
@@ -214,3 +216,13 @@ def main(arguments: list[str] | None = None) -> int:
         Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _check_command(arguments: list[str]) -> None:
+    """The default command takes options alone: a first word that is none of them was to be a command.
+
+    Raises:
+        ConfigError: it names none, with the nearest one.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        choose("command", arguments[0], [name for name in app if not name.startswith("-")])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mf_numpy import Ratings
 from mf_numpy.datasets import load
-from mf_numpy.errors import DataError, choose
+from mf_numpy.errors import choose
 
 PLANTED = "planted-clicks"
 THRESHOLDS = {"ml-100k": 4.0, "ml-1m": 4.0, "anime": 8.0}
@@ -47,11 +47,7 @@ def clicks_of(ratings: Ratings, name: str, threshold: float) -> Clicks:
     Raises:
         DataError: there is none.
     """
-    high = ratings.values >= threshold
-    if not high.any():
-        raise DataError(f"no rating is {threshold:g} or higher, so there are no clicks; lower the threshold")
-    kept = ratings.take(high).compact()
-    return Clicks(name, replace(kept, values=np.ones(len(kept)), scale=None), threshold)
+    return Clicks(name, ratings.clicks(threshold), threshold)
 
 
 def drawn(n_users: int = 400, n_items: int = 250, n_clicks: int = 16_000, seed: int = 0) -> Clicks:

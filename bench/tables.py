@@ -20,6 +20,7 @@ from bench import (
     peer_tables,
     quality_tables,
     result,
+    search_tables,
 )
 from bench.cost import Cost, least_seconds
 from bench.rungs import FACTORS, LADDER, SPARSER, Step
@@ -236,10 +237,11 @@ TABLES: Mapping[str, Callable[[Source], tuple[Cells, str]]] = {
     "carried": link_tables.carried,
     "newcomers": newcomer_tables.newcomers,
     "clicks": click_tables.clicks,
+    "searched": search_tables.searched,
 }
 MEASURED_IN: Mapping[str, str] = {
     "accuracies": "accuracy-*.json",
-    "ideas": "ours-*.json",
+    "ideas": "ours-ml-100k-*.json",
     "posterior": "ours-*.json",
     "speeds": "speed-*.json",
     "features": "features-*.json",
@@ -256,6 +258,7 @@ MEASURED_IN: Mapping[str, str] = {
     "links": "links.json",
     "newcomers": "newcomers-*.json",
     "clicks": "clicks-*.json",
+    "searched": "search-*.json",
 }
 """Which committed results a table is made of; one that is not here is of the rungs, or of no measurement."""
 

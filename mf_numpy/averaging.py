@@ -25,7 +25,10 @@ class Average:
     def with_point(self, params: Params) -> Average:
         """The mean with one more (Eq. 84); of steps about a minimum it has the spread of Eq. 85."""
         means, count = self.tensors, self.count + 1
-        return Average({name: means[name] + (x - means[name]) / count for name, x in params.tensors().items()}, count)
+        # A fit that has diverged is told by its errors, not by a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = {name: means[name] + (x - means[name]) / count for name, x in params.tensors().items()}
+        return Average(moved, count)
 
     def params(self, like: Params) -> Params:
         """The mean as parameters of the model that `like` is of, in its precision."""

@@ -97,6 +97,10 @@ class Reader:
         tuple[float, float] | None,
         Parameter(group=READER_GROUP, help="Smallest and largest rating.", negative=(), metavar="LO HI"),
     ] = None
+    clicks: Annotated[
+        float | None,
+        Parameter(group=READER_GROUP, help="Take ratings of this and more for clicks, each worth 1; leave others out."),
+    ] = None
     download: Annotated[
         bool, Parameter(group=READER_GROUP, help="Fetch a data set of MovieLens that is not here.", negative=())
     ] = False

@@ -81,6 +81,9 @@ def fit(
     if earlier is not None:
         _check_same_ratings(earlier, split.train)
         out.print(f"going on from {resume} after epoch {first}", soft_wrap=True)
+        kept = earlier.state.draws.kept if earlier.state.draws else None
+        if kept is not None and draws is None:
+            warn(f"note: its draws are in {kept.path}, and go on in memory; to keep them on disk give --draws NEW_FILE")
     made = cli_features.made_of(data, split.train, split.valid, features, earlier)
     if made.design is not None:
         of_users, of_items = (counted(side.shape[1], "feature") for side in (made.design.users, made.design.items))

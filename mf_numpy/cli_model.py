@@ -15,13 +15,13 @@ from rich.console import Console
 from mf_numpy import store
 from mf_numpy.cli_output import console, decimals, facts, frame, read, table, warn
 from mf_numpy.cli_times import as_of, times_of
-from mf_numpy.config import Config
+from mf_numpy.config import RANKING, Config
 from mf_numpy.errors import ConfigError, DataError, choose, counted
 from mf_numpy.facts import read_lines
 from mf_numpy.files import check_writable, replacing
 from mf_numpy.ranking import Gain
 from mf_numpy.ratings import Array, IdMap, Ratings
-from mf_numpy.recipes import RECIPES
+from mf_numpy.recipes import RECIPES, Recipe
 from mf_numpy.result import FitResult
 from mf_numpy.similar import Measure
 from mf_numpy.split import Holdout
@@ -132,6 +132,8 @@ def predict(model: str, user: str, item: str, *, clip: bool, level: float | None
     made = result.predict(*pair, clip=clip)
     ends = None if level is None else result.interval(*pair, level)
     _warn_unknown(made.n_unknown_users and f"user {user}", made.n_unknown_items and f"item {item}")
+    if result.config.loss in RANKING:
+        warn(f"note: with loss {result.config.loss!r} this is a score that items are ranked by, and no rating")
     out = console()
     out.print(decimals(made.values[0]))
     if ends is not None and level is not None:
@@ -335,14 +337,17 @@ def recipes() -> None:
     out = console()
     for name, recipe in RECIPES.items():
         out.print(f"{name}: {recipe.about}", soft_wrap=True)
-    columns = {name: (recipe.config, recipe.valid) for name, recipe in RECIPES.items()}
+    columns = {name: (recipe.config, recipe) for name, recipe in RECIPES.items()}
     for name, recipe in RECIPES.items():
-        columns |= {f"{name} from {least:,}": (config, recipe.valid) for least, config in recipe.larger}
-    rows = [(f.name, *(_setting(getattr(config, f.name)) for config, _ in columns.values())) for f in fields(Config)]
-    table(out, ["setting", *columns], [*rows, ("valid", *(valid for _, valid in columns.values()))])
+        columns |= {f"{name} from {least:,}": (config, recipe) for least, config in recipe.larger}
+    rows = [(f.name, *(_setting(f.name, *column) for column in columns.values())) for f in fields(Config)]
+    table(out, ["setting", *columns], [*rows, ("valid", *(recipe.valid for _, recipe in columns.values()))])
 
 
-def _setting(value: object) -> str:
+def _setting(name: str, config: Config, recipe: Recipe) -> str:
+    if name == "reg" and recipe.ridge is not None:
+        return f"{recipe.ridge:g}/N"
+    value = getattr(config, name)
     return "-" if value in (None, ()) else str(value)
 
 

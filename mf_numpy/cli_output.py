@@ -41,7 +41,9 @@ def read(data: str, options: Mapping[str, Any]) -> Ratings:
     from mf_numpy import datasets
 
     given = {name: value for name, value in options.items() if value is not None and value is not False}
-    return datasets.load(data, **given)
+    least = given.pop("clicks", None)
+    ratings = datasets.load(data, **given)
+    return ratings if least is None else ratings.clicks(least)
 
 
 def facts(ratings: Ratings) -> str:

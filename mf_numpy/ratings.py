@@ -265,6 +265,18 @@ class Ratings:
             timestamps=None if self.timestamps is None else self.timestamps[where],
         )
 
+    def clicks(self, least: float) -> Ratings:
+        """The ratings of at least `least` as clicks, each worth 1; users and items without one are left out.
+
+        Raises:
+            DataError: there is none.
+        """
+        high = self.values >= least
+        if not high.any():
+            raise DataError(f"no rating is {least:g} or higher, so there are no clicks; take less")
+        kept = self.take(high).compact()
+        return replace(kept, values=np.ones(len(kept)), scale=None)
+
     def compact(self) -> Ratings:
         """The same ratings with users and items that have none left out, ids kept in order."""
         user_of, item_of = np.flatnonzero(self.user_counts), np.flatnonzero(self.item_counts)

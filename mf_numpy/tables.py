@@ -219,8 +219,8 @@ def _layout(first_line: str, format: str, source: Source) -> tuple[Format, str, 
     begins = f"the first line of {source.label} is {first_line[:80]!r}"
     if len(fields) < 3:
         raise DataError(
-            f"{begins}: fewer than 3 columns split at {separator!r}; give a table of user, item and rating, "
-            "separated by tab, comma, semicolon, bar or '::'"
+            f"{begins}: fewer than 3 columns split at {separator!r}; give a table of user, item and rating (1 for a "
+            "click), separated by tab, comma, semicolon, bar or '::'"
         )
     form = FORMATS[format] if format != "auto" else _recognise(fields, separator)
     if form.columns:

@@ -124,6 +124,13 @@ def test_a_fit_that_ends_before_the_mean_begins_says_so(split: Split) -> None:
     assert result.params is result.state.params
 
 
+@pytest.mark.parametrize("kind", ["gd", "sgd"])
+def test_a_fit_that_diverges_keeps_the_mean_before(kind: str, split: Split) -> None:
+    result = mf_numpy.fit(split.train, _config(kind, lr=500.0, n_epochs=60, average_from=1), valid=split.valid)
+    assert result.status == "diverged"
+    assert all(np.isfinite(x).all() for x in result.params.tensors().values())
+
+
 def test_what_is_refused(split: Split, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="average_from is 3 with solver 'gibbs'; leave it out, or take 'gd' or 'sgd'"):
         Config(solver="gibbs", average_from=3)

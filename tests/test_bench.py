@@ -126,6 +126,13 @@ def test_report_of_an_earlier_file_is_the_same(finished: Json, tmp_path: Path) -
     assert (tmp_path / "again.html").read_bytes() == html_path.read_bytes()
 
 
+def test_a_mistyped_command_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, meant in (("raec", "race"), ("clikcs", "clicks")):
+        assert cli.main([typed]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert said.startswith(f"error: command is '{typed}'") and said.endswith(f"Did you mean '{meant}'?")
+
+
 def test_the_report_sets_rmse_against_the_seconds_of_training(finished: Json) -> None:
     (picture,) = (one for one in figures.pictures(finished) if one.title == "RMSE against seconds")
     full = [row for row in finished["rows"] if row["problem"] == "full" and row["history"]]

@@ -140,6 +140,21 @@ def test_the_recipe_best_needs_nothing_else_and_goes_by_the_number_of_ratings(
     assert code == 0 and "best from 541" in " ".join(out.split())
 
 
+def test_clicks_are_fitted_by_their_recipe_and_ranked(mf: Run, data: str) -> None:
+    code, out, err = mf("fit", data, "--clicks", "4", "--recipe", "clicks", "--n-factors", "3")
+    assert (code, err) == (0, "") and "ndcg@10" in out
+    result = store.load("model.safetensors")
+    n_ratings = len(result.catalogue.seen.indices)
+    assert result.catalogue.mean == 1.0 and result.config.loss == "all_pairs"
+    assert result.config.reg == RECIPES["clicks"].ridge / n_ratings  # type: ignore[operator]
+    code, out, err = mf("rank", "model.safetensors", data, "--clicks", "4")
+    assert (code, err) == (0, "") and "rated 1 or more" in out
+    assert "this is a score that items are ranked by" in mf("predict", "model.safetensors", "3", "4")[2]
+    code, _, err = mf("fit", data, "--clicks", "9", "--recipe", "clicks")
+    assert code == 2 and "no rating is 9 or higher, so there are no clicks; take less" in err
+    assert "35/N" in mf("recipes")[1]
+
+
 def test_another_rule_has_defaults_of_its_own(mf: Run, data: str) -> None:
     """The recipe's η, momentum and its form are not taken for Adam's; sgd's own are not AdaGrad's."""
     for tokens, expected in (

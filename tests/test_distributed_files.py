@@ -300,6 +300,7 @@ def test_a_divergence_keeps_finite_parameters_and_says_so(small: Split, folder: 
     ("config", "said"),
     [
         (Config(solver="als"), "solver 'als' came, but several processes take the full gradient alone"),
+        (Config(average_from=3), "average_from is 3, but several processes average none; leave it out"),
         (Config(step_rule="adam"), "step_rule is 'adam', but several processes take 'momentum' alone"),
         (Config(batch_size=10), "batch_size 10 came"),
         (Config(patience=3), "patience is set, but the parts hold no pairs to watch"),

@@ -303,3 +303,6 @@ def test_on_the_command_line(mf: Run, data: str) -> None:
         assert code == 2 and said in err, err
     code, _, err = mf("fit", data, "--solver", "als", "--draws", "x")
     assert code == 2 and "with solver 'als', which draws nothing; leave it out" in err
+    on = ["fit", data, "--resume", "two", "--n-epochs", "9", "-o", "three"]
+    assert f"{NAME}, and go on in memory; to keep them on disk give --draws NEW_FILE" in mf(*on)[2]
+    assert mf(*on, "--draws", "further")[2] == ""

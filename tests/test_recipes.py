@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mf_numpy
-from bench import accuracy, committed, result
+from bench import accuracy, clicks, committed, result, search
 from mf_numpy import Ratings, datasets, random_split
 from mf_numpy.baselines import mean_and_bias_scores
 from mf_numpy.metrics import Scores
@@ -93,21 +93,18 @@ def test_biased_on_the_five_official_folds(data_dir: Path, monkeypatch: pytest.M
 def test_best_is_what_was_chosen_on_held_out_ratings_of_tables_of_its_size() -> None:
     """By the committed results, which have every point that was tried."""
     recipe = RECIPES["best"]
-    for name in ("ml-100k-official-5", "anime-90-10"):
-        found = result.load(committed.path(f"accuracy-{name}.json"), accuracy.SCHEMA, accuracy.VERSION)
-        tuned = [
-            row["tuned"] for row in found["systems"] if row["system"] in ("mf_numpy gibbs", "mf_numpy gibbs, chains")
-        ]
-        points = {
-            (one["settings"]["n_factors"], one["settings"].get("chain_length"), at): rmse
-            for system in tuned
-            for one in system["tried"]
-            for at, _, rmse in one["curve"]
-        }
-        config = recipe.of_size(found["tests"][0]["n_train"])
-        best = min(points, key=lambda point: points[point])
-        assert (config.solver, config.n_factors, config.chain_length, config.n_epochs) == ("gibbs", *best)
-        assert f"of {len(points)}" in recipe.about
+    found = result.load(committed.path("search-ml-100k-official-5.json"), search.SCHEMA, search.VERSION)
+    tried = [case for case in found["cases"].values() if case["solver"] == "gibbs"]
+    short = [case for case in tried if case["settings"]["n_epochs"] <= recipe.config.n_epochs]
+    config, best = recipe.of_size(found["problem"]["n_ratings"]), min(short, key=lambda case: float(case["rmse"]))
+    assert config.solver == "gibbs" and {name: getattr(config, name) for name in best["settings"]} == best["settings"]
+    assert f"MovieLens 100K, of {len(tried)} points" in recipe.about
+    found = result.load(committed.path("accuracy-anime-90-10.json"), accuracy.SCHEMA, accuracy.VERSION)
+    (row,) = (one for one in found["systems"] if one["system"] == "mf_numpy gibbs")
+    points = {(one["settings"]["n_factors"], at): rmse for one in row["tuned"]["tried"] for at, _, rmse in one["curve"]}
+    config = recipe.of_size(found["tests"][0]["n_train"])
+    assert (config.n_factors, config.n_epochs) == min(points, key=lambda point: points[point])
+    assert f"the anime sample, of {len(points)}" in recipe.about
     sizes = {n: recipe.of_size(n) for n in (0, 299_999, 300_000, 2_999_999, 3_000_000)}
     assert sizes[0] == sizes[299_999] == recipe.config != sizes[300_000] == sizes[2_999_999]
     assert sizes[3_000_000] == replace(sizes[300_000], thin=20)
@@ -125,3 +122,14 @@ def test_let_us_look_at_the_predictions(anime: Ratings) -> None:
     assert (table["title"].str.len() > 0).all()
     assert not set(table["item"]) & set(split.train.item_ids.decode(rated))
     assert table["predicted"].is_monotonic_decreasing
+
+
+def test_the_recipe_for_clicks_is_what_a_committed_run_chose() -> None:
+    outcome = result.load(committed.path("clicks-ml-100k.json"), clicks.SCHEMA, clicks.VERSION)
+    (row,) = (one for one in outcome["rows"] if one["system"] == "mf_numpy all pairs")
+    recipe, tuned = RECIPES["clicks"], row["tuned"]
+    chosen = {"n_factors": recipe.config.n_factors, "loss_scale": recipe.config.loss_scale, "ridge": recipe.ridge}
+    assert (tuned["settings"], tuned["epochs"]) == (chosen, recipe.config.n_epochs)
+    points = sum(len(one["curve"]) for one in tuned["tried"])
+    assert f"MovieLens 100K, of {points} points" in recipe.about
+    assert recipe.of_size(700).reg == 0.05 and recipe.valid == clicks.SHARE

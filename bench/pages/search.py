@@ -1,7 +1,8 @@
-"""The section of `bench.search`: every point that was tried, and the best of each solver."""
+"""The section of `bench.search`: the best points of each solver, and how many were tried."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from bench.pages import words
@@ -9,12 +10,15 @@ from bench.section import NOTHING, Column, Row, Section, Table, machine_lines, n
 
 Json = dict[str, Any]
 
+SHOWN = 50
+"""Points of each solver that have a row."""
 METHOD = (
     "The data are the first test's training ratings of a protocol, a tenth of which is held out once more; tests are "
     "not looked at. A point is one fit with all threads, scored as a user gets it: a sampler by the draws that it "
     "keeps. The solver that has had less time has the next turn, until the time is spent. tpe is Optuna's Parzen "
     "estimator, random draws points by NumPy; what either proposes follows from the seed and the solver's points so "
     "far.",
+    f"Of each solver the best {SHOWN} points have a row; the result that this page carries has all.",
 )
 
 
@@ -52,8 +56,14 @@ def _verdict(result: Json) -> str:
 
 
 def _ranked(result: Json) -> list[Json]:
-    """From the lowest RMSE; what diverged comes last."""
-    return sorted(result["cases"].values(), key=lambda case: (case["rmse"] is None, case["rmse"]))
+    """The best of each solver, from the lowest RMSE; what diverged comes last."""
+    ranked, shown = sorted(result["cases"].values(), key=lambda case: (case["rmse"] is None, case["rmse"])), []
+    left = Counter({row["solver"]: SHOWN for row in result["rows"]})
+    for case in ranked:
+        if left[case["solver"]]:
+            left[case["solver"]] -= 1
+            shown.append(case)
+    return shown
 
 
 def _row(case: Json, names: list[str]) -> Row:

@@ -82,8 +82,9 @@ def fit(
         On process 0, with `gather`, the `FitResult` of a single process; otherwise the process's `Share`.
 
     Raises:
-        ConfigError: a solver or batch that is not the full gradient, a loss whose r̂ is no rating, processes that do not
-            divide the parts, checkpoints of another fit, ``patience`` without held-out pairs, or no such device.
+        ConfigError: a solver or batch that is not the full gradient, a mean over epochs, a loss whose r̂ is no rating,
+            processes that do not divide the parts, checkpoints of another fit, ``patience`` without held-out pairs, or
+            no such device.
         DataError: a data set that is not there, not whole, or does not add up.
         FileFormatError: a damaged checkpoint.
         KeyboardInterrupt: Ctrl-C; the last checkpoint stays.
@@ -257,6 +258,8 @@ def _check(config: Config, every: int) -> None:
         raise ConfigError(f"{came} came, but several processes take the full gradient alone; use solver='gd' whole")
     if config.step_rule != "momentum":
         raise ConfigError(f"step_rule is {config.step_rule!r}, but several processes take 'momentum' alone; use that")
+    if config.average_from is not None:
+        raise ConfigError(f"average_from is {config.average_from}, but several processes average none; leave it out")
     if config.loss not in ON_THE_SCALE:
         ways = " or ".join(repr(name) for name in ON_THE_SCALE)
         raise ConfigError(f"loss is {config.loss!r}, which several processes do not have; use {ways}, or one process")
