@@ -130,14 +130,15 @@ def predict(model: str, user: str, item: str, *, clip: bool, level: float | None
     ids = result.catalogue
     pair = [raw_id(ids.user_ids, user, "user")], [raw_id(ids.item_ids, item, "item")]
     made = result.predict(*pair, clip=clip)
-    ends = None if level is None else result.interval(*pair, level)
+    ends = None if level is None else _ends(result, *pair, level, clip)
     _warn_unknown(made.n_unknown_users and f"user {user}", made.n_unknown_items and f"item {item}")
     if result.config.loss in RANKING:
         warn(f"note: with loss {result.config.loss!r} this is a score that items are ranked by, and no rating")
     out = console()
     out.print(decimals(made.values[0]))
     if ends is not None and level is not None:
-        out.print(f"{100 * level:g} % interval: {decimals(ends.low[0])} to {decimals(ends.high[0])}")
+        low, high = (decimals(end[0]) for end in ends)
+        out.print(f"{100 * level:g} % interval: {low} to {high}")
     if result.params.cuts is not None:
         chances = result.probabilities(*pair).iloc[0]
         table(out, ["grade", "probability"], [(f"{grade:g}", decimals(p)) for grade, p in chances.items()])
@@ -169,10 +170,9 @@ def predict_pairs(
     rows["predicted"] = made.values
     if level is not None:
         known = (ids.user_ids.encode(who) >= 0) & (ids.item_ids.encode(what) >= 0)
-        ends = result.interval(who[known], what[known], level)
-        for name in ("low", "high"):
+        for name, end in zip(("low", "high"), _ends(result, who[known], what[known], level, clip), strict=True):
             rows[name] = np.nan
-            rows.loc[known, name] = getattr(ends, name)
+            rows.loc[known, name] = end
     _warn_unknown(
         made.n_unknown_users and f"the user of {counted(made.n_unknown_users, 'pair')}",
         made.n_unknown_items and f"the item of {counted(made.n_unknown_items, 'pair')}",
@@ -183,6 +183,14 @@ def predict_pairs(
     with replacing(output) as partial:
         rows.to_csv(partial, index=False)
     console().print(f"{counted(len(rows), 'prediction')} saved to {output}", soft_wrap=True)
+
+
+def _ends(result: FitResult, users: Any, items: Any, level: float, clip: bool) -> tuple[Array, Array]:
+    """Where intervals begin and end, within the scale when `clip` asks for it."""
+    found, scale = result.interval(users, items, level), result.catalogue.scale
+    if not clip or scale is None:
+        return found.low, found.high
+    return np.clip(found.low, *scale), np.clip(found.high, *scale)
 
 
 def _check_clip(result: FitResult, clip: bool) -> None:

@@ -97,11 +97,13 @@ def test_a_chain_is_fitted_saved_and_says_how_sure_it_is(mf: Run, data: str) -> 
 
 
 def test_a_prediction_says_where_the_rating_lies(mf: Run, data: str) -> None:
-    assert mf("fit", data, "--solver", "gibbs", "--n-factors", "2", "--n-epochs", "30")[0] == 0
+    assert mf("fit", data, "--solver", "gibbs", "--n-factors", "2", "--n-epochs", "30", "--scale", "1", "5")[0] == 0
     result = store.load("model.safetensors")
     ends = result.interval([3, 5], [4, 1], 0.8)
     told = f"80 % interval: {ends.low[0]:.4f} to {ends.high[0]:.4f}"
     assert mf("predict", "model.safetensors", "3", "4", "--level", "0.8")[1].splitlines()[1:] == [told]
+    wide = mf("predict", "model.safetensors", "3", "4", "--level", "0.9999", "--clip")[1].splitlines()[1]
+    assert wide.startswith("99.99 % interval: 1.0000 to ")
     Path("pairs.csv").write_text("user,item\n3,4\n99,1\n5,1\n")
     code, out, err = mf("predict", "model.safetensors", "--pairs", "pairs.csv", "--level", "0.8")
     assert code == 0 and "the user of 1 pair was not in the training set" in err
