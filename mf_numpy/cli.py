@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, make_dataclass
@@ -16,6 +15,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 import mf_numpy
+from mf_numpy import cli_errors
 from mf_numpy.config import Config
 from mf_numpy.errors import ConfigError, DataError, FileFormatError
 from mf_numpy.recipes import RECIPES
@@ -136,6 +136,13 @@ def _settings() -> type:
 
 
 Settings = _settings()
+_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | {
+    "device",
+    "valid",
+    "gain",
+    "prior",
+}
+"""Names of the library's arguments that are options here."""
 
 
 def build_app(
@@ -346,7 +353,7 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UnknownOptionError as error:
-        return _complain(f"{_elsewhere(error) or error} See --help.", MISUSED)
+        return _complain(f"{cli_errors.elsewhere(error) or error} See --help.", MISUSED)
     except CycloptsError as error:
         return _complain(f"{error} See --help.", MISUSED)
     except BrokenPipeError:
@@ -357,51 +364,11 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was saved", INTERRUPTED, "")
     except (ConfigError, DataError, FileFormatError, OSError, IndexError) as error:
-        return _complain(_of_options(str(error)), MISUSED)
+        return _complain(cli_errors.in_options(str(error), _OPTIONS), MISUSED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("mf_"):
             raise
         return _complain(f"{error}; install it to use this command", MISUSED)
-
-
-_ONLY_IN = {
-    ("fit", "--device"): "mf_torch",
-    ("fit", "--path"): "mf_torch",
-    ("fit", "--cuda-graph"): "mf_torch",
-    ("fit", "--deterministic"): "mf_torch",
-    ("fit", "--tf32"): "mf_torch",
-    ("fit", "--sparse-grad"): "mf_torch",
-    ("fit", "--storage"): "mf_torch",
-    ("check", "--device"): "mf_torch",
-    ("check", "--path"): "mf_torch",
-    ("fit", "--backend"): "mf_numpy",
-}
-
-
-def _elsewhere(error: UnknownOptionError) -> str | None:
-    """Which package has the option that this one lacks, if one does."""
-    command, option = " ".join(error.command_chain or ()), error.token.keyword or ""
-    package = _ONLY_IN.get((command, option))
-    return package and f"Unknown option: {option}. `python -m {package} {command}` has it."
-
-
-_ARGUMENT = re.compile(r"\b(pass|use|with) (\w+)=(True|'[^']*'|\([^)]*\)| one of)?")
-_VALUES = {None: "", "True": "", "'...'": " NAME", "(least, most)": " LO HI", " one of": " with one of"}
-_MORE = {"device", "valid", "gain", "prior"}
-_OPTIONS = {f.name for kind in (Reader, Config) for f in dataclasses.fields(kind)} | _MORE
-
-
-def _of_options(text: str) -> str:
-    """An error of the library, which speaks of its arguments, in the words of the command line."""
-
-    def option(found: re.Match[str]) -> str:
-        verb, name, value = found.groups()
-        if name not in _OPTIONS:
-            return found[0]
-        given = _VALUES[value] if value in _VALUES else " " + value.strip("'")
-        return f"{verb} --{name.replace('_', '-')}{given}"
-
-    return _ARGUMENT.sub(option, text)
 
 
 def _complain(text: str, code: int, kind: str = "error: ") -> int:

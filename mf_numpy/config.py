@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mf_numpy.errors import ConfigError, choose, nearest
+from mf_numpy.errors import ConfigError, choose, nearest, number, whole
 
 Model = Literal["plain", "biased"]
 Penalty = Literal["total", "per_rating"]
@@ -193,29 +192,29 @@ class Config:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-        _whole("n_factors", self.n_factors, 1)
-        _whole("n_epochs", self.n_epochs, 0)
-        _whole("seed", self.seed, 0)
-        _whole("eval_every", self.eval_every, 1)
-        _whole("inner_sweeps", self.inner_sweeps, 1)
-        _whole("history_size", self.history_size, 1)
-        _whole("leapfrog_steps", self.leapfrog_steps, 1)
-        _whole("burn_in", self.burn_in, 0)
-        _whole("thin", self.thin, 1)
-        _whole("n_negatives", self.n_negatives, 1)
+        whole("n_factors", self.n_factors, 1)
+        whole("n_epochs", self.n_epochs, 0)
+        whole("seed", self.seed, 0)
+        whole("eval_every", self.eval_every, 1)
+        whole("inner_sweeps", self.inner_sweeps, 1)
+        whole("history_size", self.history_size, 1)
+        whole("leapfrog_steps", self.leapfrog_steps, 1)
+        whole("burn_in", self.burn_in, 0)
+        whole("thin", self.thin, 1)
+        whole("n_negatives", self.n_negatives, 1)
         for name in ("chain_length", "average_from", "batch_size", "cg_steps", "patience"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 1)
-        _number("lr", self.lr, above=0.0)
-        _number("loss_scale", self.loss_scale, above=0.0)
-        _number("negative_power", self.negative_power, least=0.0)
-        _number("reg", self.reg, least=0.0)
-        _number("momentum", self.momentum, least=0.0, below=1.0)
-        _number("lr_decay", self.lr_decay, above=0.0)
-        _number("min_delta", self.min_delta, least=0.0)
-        _number("tol", self.tol, least=0.0)
+                whole(name, getattr(self, name), 1)
+        number("lr", self.lr, above=0.0)
+        number("loss_scale", self.loss_scale, above=0.0)
+        number("negative_power", self.negative_power, least=0.0)
+        number("reg", self.reg, least=0.0)
+        number("momentum", self.momentum, least=0.0, below=1.0)
+        number("lr_decay", self.lr_decay, above=0.0)
+        number("min_delta", self.min_delta, least=0.0)
+        number("tol", self.tol, least=0.0)
         if self.init_scale is not None:
-            _number("init_scale", self.init_scale, least=0.0)
+            number("init_scale", self.init_scale, least=0.0)
         # NumPy scalars become plain numbers, so that a saved configuration reads back as it was.
         for f in fields(self):
             value = getattr(self, f.name)
@@ -234,8 +233,8 @@ class Config:
         self._check_loss()
         object.__setattr__(self, "lr_schedule", tuple((int(e), float(f)) for e, f in self.lr_schedule))
         for epoch, factor in self.lr_schedule:
-            _whole("an epoch of lr_schedule", epoch, 1)
-            _number("a factor of lr_schedule", factor, above=0.0)
+            whole("an epoch of lr_schedule", epoch, 1)
+            number("a factor of lr_schedule", factor, above=0.0)
 
     def _check_rule(self) -> None:
         rule = self.step_rule
@@ -386,20 +385,3 @@ def _usual_scale(config: Config) -> float:
     if config.init == "uniform":
         return 11.0 / config.n_factors
     return 0.01 if config.solver == "sgd" else 0.1
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigError(f"{name} is {value!r}, but must be a whole number, {least} or larger")
-
-
-def _number(
-    name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None
-) -> None:
-    ok = isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
-    ok = ok and (above is None or value > above) and (least is None or value >= least)
-    ok = ok and (below is None or value < below)
-    if not ok:
-        bounds = [f"above {above:g}" if above is not None else "", f"{least:g} or larger" if least is not None else ""]
-        bounds.append(f"below {below:g}" if below is not None else "")
-        raise ConfigError(f"{name} is {value!r}, but must be a finite number " + " and ".join(b for b in bounds if b))

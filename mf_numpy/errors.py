@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 
 class DataError(ValueError):
@@ -40,3 +44,30 @@ def choose(what: str, value: str, allowed: Iterable[str]) -> str:
         listing = ", ".join(repr(n) for n in names)
         raise ConfigError(f"{what} is {value!r}, but must be one of {listing}.{nearest(value, names)}")
     return value
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`.
+
+    Raises:
+        ConfigError: what came, and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{name} is {value!r}, but must be a whole number, {least} or larger")
+
+
+def number(
+    name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None
+) -> None:
+    """Refuse what is no finite number within bounds.
+
+    Raises:
+        ConfigError: what came, and what is allowed.
+    """
+    ok = isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+    ok = ok and (above is None or value > above) and (least is None or value >= least)
+    ok = ok and (below is None or value < below)
+    if not ok:
+        bounds = [f"above {above:g}" if above is not None else "", f"{least:g} or larger" if least is not None else ""]
+        bounds.append(f"below {below:g}" if below is not None else "")
+        raise ConfigError(f"{name} is {value!r}, but must be a finite number " + " and ".join(b for b in bounds if b))

@@ -65,7 +65,10 @@ class Unpacker:
             memory = self.memory(shapes, config)
         if self.has("average"):
             means = {name: self.tensor(f"average.{name}", np.float64, shape) for name, shape in shapes.items()}
-            average = Average(means, int(self.fact("averaged")))
+            count = int(self.fact("averaged"))
+            if count < 1:
+                raise FileFormatError(f"is damaged: its mean is of {count} epochs")
+            average = Average(means, count)
         status: Status = self.fact("status")
         if status not in get_args(Status):
             raise FileFormatError(f"is damaged: status is {status!r}")

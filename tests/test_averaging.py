@@ -147,6 +147,9 @@ def test_what_is_refused(split: Split, tmp_path: Path) -> None:
         save_file(tensors | {name: value}, path, metadata)
         with pytest.raises(FileFormatError, match=said):
             store.load(path)
+    save_file(tensors, path, metadata | {"averaged": "0"})
+    with pytest.raises(FileFormatError, match="its mean is of 0 epochs"):
+        store.load(path)
     del metadata["averaged"]
     save_file(tensors, path, metadata)
     with pytest.raises(FileFormatError, match="it lacks 'averaged'"):
